@@ -1,0 +1,128 @@
+// The CPU behind the interface of backend.h.
+#include "densefield/backend.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "../core/normalization.h"
+#include "build.h"
+#include "densefield/threads.h"
+#include "steps.h"
+
+namespace densefield {
+namespace cpu {
+namespace {
+
+// out[i] = body(i) for every i, in parallel.
+template <typename Body>
+void for_elements(int64_t count, Body body) {
+  constexpr int64_t kGrain = 65536;  // elements per task; memory-bound
+  parallel_for((count + kGrain - 1) / kGrain, num_threads(), [&](int64_t task, int) {
+    const int64_t end = std::min(count, (task + 1) * kGrain);
+    for (int64_t i = task * kGrain; i < end; ++i) body(i);
+  });
+}
+
+template <typename T>
+class CpuBackend final : public Backend<T> {
+ public:
+  const char* name() const override { return "cpu"; }
+  Memory& memory() override { return host_memory(); }
+  int64_t row_stride(int64_t num_channels) const override {
+    return padded_stride<T>(num_channels);
+  }
+
+  std::shared_ptr<const NodeLayout> make_layout(const Grid& grid, int max_dim) const override {
+    return std::make_shared<CpuLayout>(grid, max_dim);
+  }
+  void load_nodes(const NodeLayout& layout, NodeView<const T> from, T padding,
+                  T* rows) const override {
+    cpu::load_nodes(as_cpu(layout), from, padding, rows);
+  }
+  void store_nodes(const NodeLayout& layout, const T* rows, NodeView<T> to) const override {
+    cpu::store_nodes(as_cpu(layout), rows, to);
+  }
+
+  std::shared_ptr<const Lattice<T>> build_lattice(std::shared_ptr<const NodeLayout> layout,
+                                                  const Features<T>& features) const override {
+    return cpu::build_lattice<T>(std::static_pointer_cast<const CpuLayout>(layout), features);
+  }
+  std::unique_ptr<VertexRows<T>> make_vertex_rows(const Lattice<T>& lattice,
+                                                  int64_t num_channels) const override {
+    return std::make_unique<CpuVertexRows<T>>(as_cpu(lattice), row_stride(num_channels));
+  }
+  void splat(const Lattice<T>& lattice, const T* rows, const T* pre,
+             VertexRows<T>& vertices) const override {
+    cpu::splat(as_cpu(lattice), rows, pre, as_cpu(vertices));
+  }
+  void blur(const Lattice<T>& lattice, bool reverse, VertexRows<T>& vertices) const override {
+    cpu::blur(as_cpu(lattice), reverse, as_cpu(vertices));
+  }
+  void slice(const Lattice<T>& lattice, const VertexRows<T>& vertices, const T* post, T scale,
+             T* rows) const override {
+    cpu::slice(as_cpu(lattice), as_cpu(vertices), post, scale, rows);
+  }
+  void load_vertices(const Lattice<T>& lattice, NodeView<const T> from,
+                     VertexRows<T>& rows) const override {
+    CpuVertexRows<T>& to = as_cpu(rows);
+    for_elements(lattice.num_vertices(), [&](int64_t v) {
+      for (int64_t c = 0; c < to.stride; ++c)
+        to.vertices[v * to.stride + c] = c < from.num_channels ? from.at(c, v) : T(0);
+    });
+  }
+  void store_vertices(const Lattice<T>& lattice, const VertexRows<T>& rows,
+                      NodeView<T> to) const override {
+    const CpuVertexRows<T>& from = as_cpu(rows);
+    for_elements(lattice.num_vertices(), [&](int64_t v) {
+      for (int64_t c = 0; c < to.num_channels; ++c)
+        to.at(c, v) = from.vertices[v * from.stride + c];
+    });
+  }
+  void diagonal(const Lattice<T>& lattice, T* out) const override {
+    cpu::diagonal(as_cpu(lattice), out);
+  }
+
+  T mean_field_pass(const MeanFieldPass<T>& pass) const override {
+    return cpu::mean_field_pass(pass);
+  }
+
+  void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,
+                  T* out) const override {
+    for_elements(layout.num_nodes(),
+                 [&](int64_t i) { out[i] = normalization_scale(rows[i * stride], square_root); });
+  }
+  void multiply(const T* a, const T* b, int64_t count, T* out) const override {
+    for_elements(count, [&](int64_t i) { out[i] = a[i] * b[i]; });
+  }
+  void fill(T value, int64_t count, T* out) const override {
+    for_elements(count, [&](int64_t i) { out[i] = value; });
+  }
+
+  PairwiseEnergy pairwise_energy(const NodeLayout& layout, const T* marginals, const T* messages,
+                                 const T* self, const CompatibilityTable<T>& table, T offset,
+                                 int64_t num_labels) const override {
+    return cpu::pairwise_energy(as_cpu(layout), marginals, messages, self, table, offset,
+                                num_labels);
+  }
+  double unary_energy(const NodeLayout& layout, const T* marginals, const T* unary,
+                      int64_t num_labels) const override {
+    return cpu::unary_energy(as_cpu(layout), marginals, unary, num_labels);
+  }
+  double negative_entropy(const NodeLayout& layout, const T* marginals,
+                          int64_t num_labels) const override {
+    return cpu::negative_entropy(as_cpu(layout), marginals, num_labels);
+  }
+};
+
+}  // namespace
+}  // namespace cpu
+
+template <typename T>
+Backend<T>& cpu_backend() {
+  static cpu::CpuBackend<T> backend;
+  return backend;
+}
+template Backend<float>& cpu_backend();
+template Backend<double>& cpu_backend();
+
+}  // namespace densefield

@@ -1,0 +1,98 @@
+// The fused update of mean field, block by block; the arithmetic is simd/pass-inl.h.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "densefield/threads.h"
+#include "scratch.h"
+#include "simd/kernels.h"
+#include "steps.h"
+
+namespace densefield::cpu {
+namespace {
+
+simd::CompatibilityKind kind_of(CompatibilityForm form) {
+  switch (form) {
+    case CompatibilityForm::scalar: return simd::CompatibilityKind::scalar;
+    case CompatibilityForm::vector: return simd::CompatibilityKind::vector;
+    default: return simd::CompatibilityKind::matrix;
+  }
+}
+
+template <typename T>
+struct BlockPass {
+  const MeanFieldPass<T>& pass;
+  const int64_t stride;
+
+  // The largest change of a marginal in the block, if it is asked for.
+  T run(int64_t index) const {
+    struct Vertices;
+    struct Rows;
+    struct Parts;
+    const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
+    const Block& block = layout.blocks()[static_cast<size_t>(index)];
+    int64_t num_slots = 0;
+    for (const auto& kernel : pass.kernels) num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
+    T* vertices = thread_scratch<T, Vertices>(num_slots * stride);
+    auto* parts = thread_scratch<simd::PassKernel<T>, Parts>(
+        static_cast<int64_t>(pass.kernels.size()) + 1);
+    for (size_t m = 0; m < pass.kernels.size(); ++m) {
+      parts[m] = part_of(m, index, block, vertices);
+      vertices += as_cpu(*pass.kernels[m].lattice).slots_of_block(index) * stride;
+    }
+    T change = 0;
+    const int64_t first = block.begin * stride;
+    T* marginals = pass.marginals != nullptr ? pass.marginals + first : nullptr;
+    simd::kernels<T>().pass({block.end - block.begin, stride, pass.num_labels,
+                             static_cast<int>(pass.kernels.size()), parts, pass.unary + first,
+                             pass.energy != nullptr ? pass.energy + first : nullptr, marginals,
+                             marginals, thread_scratch<T, Rows>(4 * stride),
+                             pass.wants_change ? &change : nullptr});
+    return change;
+  }
+
+ private:
+  simd::PassKernel<T> part_of(size_t m, int64_t index, const Block& block, T* vertices) const {
+    const LatticeKernel<T>& kernel = pass.kernels[m];
+    const CpuLattice<T>& lattice = as_cpu(*kernel.lattice);
+    CpuVertexRows<T>& rows = as_cpu(*pass.vertices[m]);
+    const int64_t slot = lattice.slot_begin[static_cast<size_t>(index)];
+    const int64_t count = lattice.slots_of_block(index);
+    const int64_t first = block.begin * lattice.num_corners();
+    if (pass.has_messages)
+      simd::kernels<T>().gather_rows(lattice.vertex_of_slot.data() + slot, count,
+                                     rows.vertices.data(), vertices, stride);
+    T* sums = rows.sums.data() + slot * stride;
+    if (pass.splats) std::memset(sums, 0, static_cast<size_t>(count * stride) * sizeof(T));
+    return {{block.end - block.begin, lattice.num_corners(), lattice.weight.data() + first,
+             lattice.corner.data() + first},
+            pass.has_messages ? vertices : nullptr,
+            pass.splats ? sums : nullptr,
+            kernel.pre.data() + block.begin,
+            kernel.post.data() + block.begin,
+            kernel.self.is_empty() ? nullptr : kernel.self.data() + block.begin,
+            kind_of(pass.compatibility[m].form),
+            pass.compatibility[m].values.data()};
+  }
+};
+
+}  // namespace
+
+template <typename T>
+T mean_field_pass(const MeanFieldPass<T>& pass) {
+  const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
+  const BlockPass<T> body{pass, padded_stride<T>(pass.num_labels)};
+  std::vector<T> change(static_cast<size_t>(layout.num_blocks()), T(0));
+  parallel_for(layout.num_blocks(), num_threads(), [&](int64_t index, int) {
+    change[static_cast<size_t>(index)] = body.run(index);
+  });
+  if (pass.splats)
+    for (size_t m = 0; m < pass.kernels.size(); ++m)
+      sum_slots(as_cpu(*pass.kernels[m].lattice), as_cpu(*pass.vertices[m]));
+  return change.empty() ? T(0) : *std::max_element(change.begin(), change.end());
+}
+
+template float mean_field_pass(const MeanFieldPass<float>&);
+template double mean_field_pass(const MeanFieldPass<double>&);
+
+}  // namespace densefield::cpu

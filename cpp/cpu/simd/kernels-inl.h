@@ -1,0 +1,194 @@
+// The inner loops, compiled once per instruction set: each kernels_<level>.cpp defines
+// DF_SIMD_LEVEL and includes this file. Everything has internal linkage, so no level's
+// code can stand in for another's.
+#pragma once
+
+#include "../../core/blur.h"
+#include "../../core/softmax.h"
+#include "kernels.h"
+#include "vector.h"
+
+namespace densefield::simd {
+namespace {
+
+template <typename T>
+using Vec = typename VectorOf<T>::type;
+
+template <typename T>
+constexpr int64_t kLanes = kRowBytes / static_cast<int64_t>(sizeof(T));
+
+template <typename T>
+DF_HD Vec<T> load(const T* from) {
+  typedef Vec<T> Aliasing __attribute__((may_alias));
+  return *reinterpret_cast<const Aliasing*>(from);
+}
+template <typename T>
+DF_HD void store(T* to, Vec<T> x) {
+  typedef Vec<T> Aliasing __attribute__((may_alias));
+  *reinterpret_cast<Aliasing*>(to) = x;
+}
+
+// A padded row of NV vectors in registers, or, as Row<T, 0>, of any number in memory.
+// Both are used alike; `storage` and `size` matter to the second only.
+template <typename T, int NV>
+struct Row {
+  Row(T* /*storage*/, int64_t /*size*/) {}
+  static constexpr int size() { return NV; }
+  DF_HD Vec<T> get(int v) const { return v_[v]; }
+  DF_HD void set(int v, Vec<T> x) { v_[v] = x; }
+
+ private:
+  Vec<T> v_[NV];
+};
+template <typename T>
+struct Row<T, 0> {
+  Row(T* storage, int64_t size) : data_(storage), size_(static_cast<int>(size)) {}
+  DF_HD int size() const { return size_; }
+  DF_HD Vec<T> get(int v) const { return load(data_ + v * kLanes<T>); }
+  DF_HD void set(int v, Vec<T> x) { store(data_ + v * kLanes<T>, x); }
+
+ private:
+  T* data_;
+  int size_;
+};
+
+// row[v] = body(v) for every vector of the row.
+template <typename R, typename Body>
+DF_HD void fill(R& row, Body body) {
+  for (int v = 0; v < row.size(); ++v) row.set(v, body(v));
+}
+template <typename T>
+DF_HD Vec<T> load(const T* from, int v) {
+  return load(from + v * kLanes<T>);
+}
+
+// The longest row that is kept in registers; longer ones are worked on in pieces or in memory.
+constexpr int kMaxVectors = 4;
+
+// row = sum over the corners of weight * vertices[corner].
+template <typename T, typename R>
+DF_HD void slice_point(const T* weight, const uint16_t* corner, int num_corners, const T* vertices,
+                       int64_t stride, R& row) {
+  fill(row, [&](int) { return Vec<T>{}; });
+  for (int k = 0; k < num_corners; ++k) {
+    const Vec<T> w = Vec<T>{} + weight[k];
+    const T* vertex = vertices + corner[k] * stride;
+    fill(row, [&](int v) { return row.get(v) + w * load(vertex, v); });
+  }
+}
+
+// sums[corner] += weight * row.
+template <typename T, typename R>
+DF_HD void splat_point(const T* weight, const uint16_t* corner, int num_corners, const R& row,
+                       T* sums, int64_t stride) {
+  for (int k = 0; k < num_corners; ++k) {
+    const Vec<T> w = Vec<T>{} + weight[k];
+    T* sum = sums + corner[k] * stride;
+    for (int v = 0; v < row.size(); ++v) store(sum + v * kLanes<T>, load(sum, v) + w * row.get(v));
+  }
+}
+
+// Calls body with std::integral_constant<int, n> and an offset for each piece of a row.
+template <typename T, typename Body>
+DF_HD void for_pieces(int64_t stride, Body body) {
+  int64_t offset = 0;
+  for (; stride - offset >= kMaxVectors * kLanes<T>; offset += kMaxVectors * kLanes<T>)
+    body(std::integral_constant<int, kMaxVectors>{}, offset);
+  switch ((stride - offset) / kLanes<T>) {
+    case 3: body(std::integral_constant<int, 3>{}, offset); break;
+    case 2: body(std::integral_constant<int, 2>{}, offset); break;
+    case 1: body(std::integral_constant<int, 1>{}, offset); break;
+    default: break;
+  }
+}
+
+template <typename T>
+void splat(const BlockCorners<T>& points, const T* rows, const T* pre, T* sums, int64_t stride) {
+  const int corners = points.num_corners;
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    Row<T, nv> row(nullptr, nv);
+    for (int64_t i = 0; i < points.count; ++i) {
+      const T* from = rows + i * stride + offset;
+      const T factor = pre != nullptr ? pre[i] : T(1);
+      fill(row, [&](int v) { return factor * load(from, v); });
+      splat_point(points.weight + i * corners, points.corner + i * corners, corners, row,
+                  sums + offset, stride);
+    }
+  });
+}
+
+template <typename T>
+void slice(const BlockCorners<T>& points, const T* vertices, const T* post, T scale, bool add,
+           T* rows, int64_t stride) {
+  const int corners = points.num_corners;
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    Row<T, nv> row(nullptr, nv);
+    for (int64_t i = 0; i < points.count; ++i) {
+      slice_point(points.weight + i * corners, points.corner + i * corners, corners,
+                  vertices + offset, stride, row);
+      const T factor = post != nullptr ? scale * post[i] : scale;
+      T* to = rows + i * stride + offset;
+      for (int v = 0; v < nv; ++v) {
+        const Vec<T> value = factor * row.get(v);
+        store(to + v * kLanes<T>, add ? load(to, v) + value : value);
+      }
+    }
+  });
+}
+
+template <typename T>
+void gather_rows(const int32_t* index, int64_t count, const T* from, T* to, int64_t stride) {
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    for (int64_t i = 0; i < count; ++i)
+      for (int v = 0; v < nv; ++v)
+        store(to + i * stride + offset + v * kLanes<T>, load(from + index[i] * stride + offset, v));
+  });
+}
+
+template <typename T>
+void sum_rows(const int64_t* start, const int32_t* member, int64_t begin, int64_t end,
+              const T* from, T* to, int64_t stride) {
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    for (int64_t i = begin; i < end; ++i) {
+      Row<T, nv> sum(nullptr, nv);
+      fill(sum, [&](int) { return Vec<T>{}; });
+      for (int64_t m = start[i]; m < start[i + 1]; ++m) {
+        const T* row = from + member[m] * stride + offset;
+        fill(sum, [&](int v) { return sum.get(v) + load(row, v); });
+      }
+      for (int v = 0; v < nv; ++v) store(to + i * stride + offset + v * kLanes<T>, sum.get(v));
+    }
+  });
+}
+
+template <typename T>
+void blur(const int32_t* neighbour, int64_t begin, int64_t end, const T* from, T* to,
+          int64_t stride) {
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* left = from + neighbour[2 * i] * stride + offset;
+      const T* right = from + neighbour[2 * i + 1] * stride + offset;
+      const T* centre = from + i * stride + offset;
+      T* out = to + i * stride + offset;
+      for (int v = 0; v < nv; ++v)
+        store(out + v * kLanes<T>, blur_tap(load(left, v), load(centre, v), load(right, v)));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace densefield::simd
+
+#include "pass-inl.h"
+
+namespace densefield::simd {
+namespace {
+
+template <typename T>
+Kernels<T> make_kernels(decltype(Kernels<T>::embed) embed) {
+  return {embed,   &splat<T>,    &slice<T>, &gather_rows<T>,
+          &sum_rows<T>, &blur<T>, &mean_field_pass<T>};
+}
+
+}  // namespace
+}  // namespace densefield::simd

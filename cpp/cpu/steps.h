@@ -1,0 +1,50 @@
+// The steps of the lattice filter and of mean field on the CPU. Contracts: backend.h.
+#pragma once
+
+#include "densefield/backend.h"
+#include "lattice_tables.h"
+#include "vertex_rows.h"
+
+namespace densefield::cpu {
+
+// Elements of a row that is padded to whole vectors.
+template <typename T>
+int64_t padded_stride(int64_t num_channels);
+
+// rows.cpp
+template <typename T>
+void load_nodes(const CpuLayout&, NodeView<const T> from, T padding, T* rows);
+template <typename T>
+void store_nodes(const CpuLayout&, const T* rows, NodeView<T> to);
+
+// splat.cpp: the block's slots, then the sum of each vertex's slots.
+template <typename T>
+void splat(const CpuLattice<T>&, const T* rows, const T* pre, CpuVertexRows<T>&);
+template <typename T>
+void sum_slots(const CpuLattice<T>&, CpuVertexRows<T>&);
+
+// blur.cpp
+template <typename T>
+void blur(const CpuLattice<T>&, bool reverse, CpuVertexRows<T>&);
+
+// slice.cpp
+template <typename T>
+void slice(const CpuLattice<T>&, const CpuVertexRows<T>&, const T* post, T scale, T* rows);
+template <typename T>
+void diagonal(const CpuLattice<T>&, T* out);
+
+// mean_field_pass.cpp
+template <typename T>
+T mean_field_pass(const MeanFieldPass<T>&);
+
+// energy.cpp
+template <typename T>
+PairwiseEnergy pairwise_energy(const CpuLayout&, const T* marginals, const T* messages,
+                               const T* self, const CompatibilityTable<T>&, T offset,
+                               int64_t num_labels);
+template <typename T>
+double unary_energy(const CpuLayout&, const T* marginals, const T* unary, int64_t num_labels);
+template <typename T>
+double negative_entropy(const CpuLayout&, const T* marginals, int64_t num_labels);
+
+}  // namespace densefield::cpu

@@ -1,0 +1,56 @@
+#include "compatibility_table.h"
+
+#include <string>
+
+#include "densefield/error.h"
+
+namespace densefield {
+namespace {
+
+size_t expected_size(CompatibilityForm form, int64_t num_labels) {
+  const auto labels = static_cast<size_t>(num_labels);
+  switch (form) {
+    case CompatibilityForm::scalar: return 1;
+    case CompatibilityForm::vector: return labels;
+    default: return labels * labels;
+  }
+}
+
+}  // namespace
+
+template <typename T>
+CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
+                                               const Compatibility<T>& compatibility,
+                                               int64_t num_labels) {
+  if (compatibility.values.size() != expected_size(compatibility.form, num_labels))
+    fail_value("compatibility has " + std::to_string(compatibility.values.size()) +
+               " values, which does not fit the " + std::to_string(num_labels) +
+               " labels of the unary; pass (C,) or (C, C) values for C labels");
+  const int64_t stride = backend.row_stride(num_labels);
+  const int64_t rows = compatibility.form == CompatibilityForm::matrix ? num_labels : 1;
+  CompatibilityTable<T> table;
+  table.form = compatibility.form;
+  table.values = Buffer<T>(backend.memory(), rows * stride);
+  for (int64_t i = 0; i < table.values.size(); ++i) table.values[i] = T(0);
+  for (int64_t l = 0; l < num_labels; ++l)
+    switch (compatibility.form) {
+      case CompatibilityForm::scalar: table.values[0] = compatibility.values[0]; break;
+      case CompatibilityForm::vector:
+        table.values[l] = compatibility.values[static_cast<size_t>(l)];
+        break;
+      case CompatibilityForm::matrix:
+        // Column l' is one row of the table: values[l][l'] goes to table[l'][l].
+        for (int64_t k = 0; k < num_labels; ++k)
+          table.values[l * stride + k] =
+              compatibility.values[static_cast<size_t>(k * num_labels + l)];
+    }
+  return table;
+}
+
+template CompatibilityTable<float> make_compatibility_table(Backend<float>&,
+                                                            const Compatibility<float>&, int64_t);
+template CompatibilityTable<double> make_compatibility_table(Backend<double>&,
+                                                             const Compatibility<double>&,
+                                                             int64_t);
+
+}  // namespace densefield

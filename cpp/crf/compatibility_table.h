@@ -1,0 +1,13 @@
+#pragma once
+
+#include "densefield/crf.h"
+
+namespace densefield {
+
+// The table that passes read; `num_labels` must fit the compatibility's values.
+template <typename T>
+CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
+                                               const Compatibility<T>& compatibility,
+                                               int64_t num_labels);
+
+}  // namespace densefield

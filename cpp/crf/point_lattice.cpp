@@ -1,0 +1,68 @@
+// The lattice engine for point sets: splat, blur, slice and the whole filter, maths §4.
+#include "../core/blur.h"
+#include "densefield/crf.h"
+
+namespace densefield {
+
+template <typename T>
+PointLattice<T>::PointLattice(Backend<T>& backend, NodeView<const T> features)
+    : backend_(&backend),
+      layout_(backend.make_layout(Grid{{features.num_nodes}},
+                                  static_cast<int>(features.num_channels))) {
+  const std::vector<T> ones(static_cast<size_t>(features.num_channels), T(1));
+  lattice_ = backend.build_lattice(layout_, Features<T>{{}, features, ones});
+}
+
+template <typename T>
+Buffer<T> PointLattice<T>::load(NodeView<const T> values) const {
+  Buffer<T> rows(backend_->memory(),
+                 values.num_nodes * backend_->row_stride(values.num_channels));
+  backend_->load_nodes(*layout_, values, T(0), rows.data());
+  return rows;
+}
+
+template <typename T>
+void PointLattice<T>::splat(NodeView<const T> values, NodeView<T> vertices) const {
+  const auto rows = backend_->make_vertex_rows(*lattice_, values.num_channels);
+  backend_->splat(*lattice_, load(values).data(), nullptr, *rows);
+  backend_->store_vertices(*lattice_, *rows, vertices);
+}
+
+template <typename T>
+void PointLattice<T>::blur(NodeView<const T> in, bool reverse, NodeView<T> out) const {
+  const auto rows = backend_->make_vertex_rows(*lattice_, in.num_channels);
+  backend_->load_vertices(*lattice_, in, *rows);
+  backend_->blur(*lattice_, reverse, *rows);
+  backend_->store_vertices(*lattice_, *rows, out);
+}
+
+template <typename T>
+void PointLattice<T>::slice(NodeView<const T> vertices, NodeView<T> values) const {
+  const auto rows = backend_->make_vertex_rows(*lattice_, vertices.num_channels);
+  backend_->load_vertices(*lattice_, vertices, *rows);
+  Buffer<T> out(backend_->memory(),
+                values.num_nodes * backend_->row_stride(values.num_channels));
+  backend_->slice(*lattice_, *rows, nullptr, slice_scale<T>(lattice_->dim()), out.data());
+  backend_->store_nodes(*layout_, out.data(), values);
+}
+
+template <typename T>
+void PointLattice<T>::filter(NodeView<const T> in, bool transpose, NodeView<T> out) const {
+  Buffer<T> rows = load(in);
+  const auto vertices = backend_->make_vertex_rows(*lattice_, in.num_channels);
+  backend_->splat(*lattice_, rows.data(), nullptr, *vertices);
+  backend_->blur(*lattice_, transpose, *vertices);
+  backend_->slice(*lattice_, *vertices, nullptr, slice_scale<T>(lattice_->dim()), rows.data());
+  backend_->store_nodes(*layout_, rows.data(), out);
+}
+
+template <typename T>
+void PointLattice<T>::diagonal(T* out) const {
+  // A point set's layout keeps the caller's order.
+  backend_->diagonal(*lattice_, out);
+}
+
+template class PointLattice<float>;
+template class PointLattice<double>;
+
+}  // namespace densefield

@@ -1,0 +1,114 @@
+// What the algorithms of cpp/crf need from a machine, and all that they use.
+//
+// Values of nodes are rows: row i holds the channels of the i-th node in the backend's
+// layout, padded to row_stride(channels) elements. Functions may run asynchronously on a
+// device; those that return a number wait for it.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "densefield/buffer.h"
+#include "densefield/lattice.h"
+#include "densefield/view.h"
+
+namespace densefield {
+
+enum class CompatibilityForm { scalar, vector, matrix };
+
+// A_m of maths §6 on the backend: scalar [1], vector [row_stride], or matrix by columns,
+// [num_labels, row_stride], column l' first. Padding is 0.
+template <typename T>
+struct CompatibilityTable {
+  CompatibilityForm form = CompatibilityForm::scalar;
+  Buffer<T> values;
+};
+
+// A normalised lattice kernel, maths §3: K~ = diag(post) K diag(pre), slice scale included.
+template <typename T>
+struct LatticeKernel {
+  std::shared_ptr<const Lattice<T>> lattice;
+  Buffer<T> pre;   // [N]
+  Buffer<T> post;  // [N]
+  Buffer<T> self;  // [N] diagonal of K~; empty unless updates subtract it
+};
+
+// One fused mean-field update, [KK11] Algorithm 1: for every node the messages of all
+// kernels, compatibility, softmax, and the splat for the next update.
+template <typename T>
+struct MeanFieldPass {
+  const NodeLayout* layout;
+  int64_t num_labels;
+  std::span<const LatticeKernel<T>> kernels;
+  std::span<const CompatibilityTable<T>> compatibility;      // one per kernel
+  std::span<const std::unique_ptr<VertexRows<T>>> vertices;  // one per kernel
+  bool has_messages;     // false: softmax of the unary alone, maths §2 start
+  bool splats;           // false: nothing will be read after this update
+  const T* unary;        // [N, stride]
+  const T* energy;       // [N, stride] pairwise energy of other operators; or nullptr
+  T* marginals;          // [N, stride] in: last update's where needed, out: this one's; or nullptr
+  bool wants_change;     // needs `marginals`
+};
+
+// Sums for KL divergence and energy, maths §2, of one kernel.
+struct PairwiseEnergy {
+  double pairs = 0;  // sum over i, j (i = j included) of q_i A k q_j
+  double self = 0;   // the part with i = j
+};
+
+template <typename T>
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual const char* name() const = 0;
+  virtual Memory& memory() = 0;
+  virtual int64_t row_stride(int64_t num_channels) const = 0;
+
+  // A layout for lattices of at most max_dim dimensions; cost O(N / 32).
+  virtual std::shared_ptr<const NodeLayout> make_layout(const Grid& grid, int max_dim) const = 0;
+  virtual void load_nodes(const NodeLayout&, NodeView<const T> from, T padding, T* rows) const = 0;
+  virtual void store_nodes(const NodeLayout&, const T* rows, NodeView<T> to) const = 0;
+
+  // Throws Error (value) for NaN, infinity and coordinates beyond +-2^30 lattice cells.
+  virtual std::shared_ptr<const Lattice<T>> build_lattice(std::shared_ptr<const NodeLayout>,
+                                                          const Features<T>&) const = 0;
+  virtual std::unique_ptr<VertexRows<T>> make_vertex_rows(const Lattice<T>&,
+                                                          int64_t num_channels) const = 0;
+  // vertices = S^T diag(pre) rows; pre may be nullptr.
+  virtual void splat(const Lattice<T>&, const T* rows, const T* pre, VertexRows<T>&) const = 0;
+  // vertices = B vertices, or B^T with the directions in reverse order.
+  virtual void blur(const Lattice<T>&, bool reverse, VertexRows<T>&) const = 0;
+  // rows = scale * diag(post) S vertices; post may be nullptr.
+  virtual void slice(const Lattice<T>&, const VertexRows<T>&, const T* post, T scale,
+                     T* rows) const = 0;
+  virtual void load_vertices(const Lattice<T>&, NodeView<const T> from, VertexRows<T>&) const = 0;
+  virtual void store_vertices(const Lattice<T>&, const VertexRows<T>&, NodeView<T> to) const = 0;
+  // out[i] = K_ii, maths §4 "Diagonal": exact where the vertices on the way exist.
+  virtual void diagonal(const Lattice<T>&, T* out) const = 0;
+
+  // Returns max |change of a marginal| where asked for, else 0.
+  virtual T mean_field_pass(const MeanFieldPass<T>&) const = 0;
+
+  // out[i] = 1 / rows[i][0], or its square root: the scales of maths §3.
+  virtual void normalizer(const NodeLayout&, const T* rows, int64_t stride, bool square_root,
+                          T* out) const = 0;
+  // out = a * b, element by element.
+  virtual void multiply(const T* a, const T* b, int64_t count, T* out) const = 0;
+  virtual void fill(T value, int64_t count, T* out) const = 0;
+
+  virtual PairwiseEnergy pairwise_energy(const NodeLayout&, const T* marginals, const T* messages,
+                                         const T* self, const CompatibilityTable<T>&, T offset,
+                                         int64_t num_labels) const = 0;
+  // Sum over nodes and labels of q U, and of q log q (0 log 0 = 0).
+  virtual double unary_energy(const NodeLayout&, const T* marginals, const T* unary,
+                              int64_t num_labels) const = 0;
+  virtual double negative_entropy(const NodeLayout&, const T* marginals,
+                                  int64_t num_labels) const = 0;
+};
+
+// The backend that is always there.
+template <typename T>
+Backend<T>& cpu_backend();
+
+}  // namespace densefield

@@ -1,0 +1,143 @@
+// Dense CRF inference above any backend: the model of one image, mean field, energies.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "densefield/backend.h"
+
+namespace densefield {
+
+enum class Normalization { none, before, after, symmetric };  // maths §3
+
+// The pairwise energy that label l' of a neighbour adds to label l: A_m = w_m mu_m of maths §6.
+// `values` is [1] times the identity, [L] on the diagonal, or [L, L] row by row (l, l').
+// `offset` is added to every entry: it moves all labels alike, so inference ignores it and
+// energies do not. Potts, w [l != l'], is values = {-w}, offset = w.
+template <typename T>
+struct Compatibility {
+  CompatibilityForm form = CompatibilityForm::scalar;
+  std::vector<T> values;
+  T offset = 0;
+};
+
+template <typename T>
+struct KernelSpec {
+  Features<T> features;
+  Normalization normalization = Normalization::symmetric;
+};
+
+// All that depends on the image and not on the unary: lattices and normalisations.
+// Immutable; several inferences may use one at once.
+template <typename T>
+class CrfModel {
+ public:
+  CrfModel(Backend<T>& backend, const Grid& grid, const std::vector<KernelSpec<T>>& kernels,
+           bool exclude_self);
+
+  Backend<T>& backend() const { return *backend_; }
+  const NodeLayout& layout() const { return *layout_; }
+  int64_t num_nodes() const { return layout_->num_nodes(); }
+  bool excludes_self() const { return exclude_self_; }
+  const std::vector<LatticeKernel<T>>& kernels() const { return kernels_; }
+  int64_t num_bytes() const;
+
+ private:
+  Backend<T>* backend_;
+  std::shared_ptr<const NodeLayout> layout_;
+  std::vector<LatticeKernel<T>> kernels_;
+  bool exclude_self_;
+};
+
+// Mean field [KK11] Algorithm 1: parallel updates from the softmax of the unary.
+template <typename T>
+class MeanField {
+ public:
+  // One compatibility for each kernel of the model. `keeps_marginals`: they can be stored
+  // after every update, not after the last one only.
+  MeanField(std::shared_ptr<const CrfModel<T>> model,
+            const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
+            bool keeps_marginals);
+
+  const CrfModel<T>& model() const { return *model_; }
+  int64_t num_labels() const { return num_labels_; }
+  int num_updates() const { return num_updates_; }
+
+  // One update. `is_last`: no further one follows. Returns max |change| if `wants_change`,
+  // which needs kept marginals.
+  T update(bool is_last, bool wants_change);
+  // Marginals of the latest update into the caller's array.
+  void store_marginals(NodeView<T> to) const;
+  // Replaces the marginals: the next update starts from these.
+  void load_marginals(NodeView<const T> from);
+
+ private:
+  T pass(bool has_messages, bool splats, bool wants_change);
+
+  std::shared_ptr<const CrfModel<T>> model_;
+  int64_t num_labels_;
+  bool keeps_marginals_;
+  bool can_continue_ = true;
+  int num_updates_ = 0;
+  Buffer<T> unary_;      // [N, stride]
+  Buffer<T> marginals_;  // [N, stride]
+  std::vector<CompatibilityTable<T>> compatibility_;
+  std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
+};
+
+template <typename T>
+struct InferenceOptions {
+  int iterations = 10;
+  double tolerance = 0;  // stop when no marginal changes by more; 0: never
+  // Called after every update; false stops. May throw. Empty: not called.
+  std::function<bool(MeanField<T>&)> after_update;
+};
+
+// Runs updates until one of the options says stop; returns how many were made.
+template <typename T>
+int run_inference(MeanField<T>& mean_field, const InferenceOptions<T>& options);
+
+// The terms of KL divergence and energy, maths §2, at any marginals (one-hot for a labelling).
+struct EnergyTerms {
+  double negative_entropy = 0;  // sum of q log q
+  double unary = 0;             // sum of q U
+  double pairs = 0;             // sum over i, j of q_i A K_ij q_j, i = j included
+  double self = 0;              // the part of `pairs` with i = j
+};
+template <typename T>
+EnergyTerms energy_terms(const CrfModel<T>& model,
+                         const std::vector<Compatibility<T>>& compatibility,
+                         NodeView<const T> unary, NodeView<const T> marginals);
+
+// out = K~ in for rows of `num_channels`, or K~^T in.
+template <typename T>
+void apply_kernel(const Backend<T>& backend, const LatticeKernel<T>& kernel, const T* in,
+                  int64_t num_channels, bool transpose, T* out);
+// The diagonal of K~, [N].
+template <typename T>
+Buffer<T> kernel_diagonal(Backend<T>& backend, const LatticeKernel<T>& kernel);
+
+// The lattice of a point set as users of the engine see it; no normalisation.
+template <typename T>
+class PointLattice {
+ public:
+  // features: [N, d] as channels.
+  PointLattice(Backend<T>& backend, NodeView<const T> features);
+
+  const Lattice<T>& lattice() const { return *lattice_; }
+  void splat(NodeView<const T> values, NodeView<T> vertices) const;
+  void blur(NodeView<const T> in, bool reverse, NodeView<T> out) const;
+  void slice(NodeView<const T> vertices, NodeView<T> values) const;  // scale of maths §4 included
+  void filter(NodeView<const T> in, bool transpose, NodeView<T> out) const;
+  void diagonal(T* out) const;
+
+ private:
+  Buffer<T> load(NodeView<const T> values) const;
+
+  Backend<T>* backend_;
+  std::shared_ptr<const NodeLayout> layout_;
+  std::shared_ptr<const Lattice<T>> lattice_;
+};
+
+}  // namespace densefield

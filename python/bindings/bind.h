@@ -1,0 +1,11 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace densefield::bindings {
+
+void bind_system(pybind11::module_& module);
+void bind_lattice(pybind11::module_& module);
+void bind_crf(pybind11::module_& module);
+
+}  // namespace densefield::bindings

@@ -1,0 +1,379 @@
+"""A CRF bound to an image, and inferences on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from densefield import _densefield
+from densefield._arrays import (
+    FloatArray,
+    Shape,
+    as_count,
+    as_float_array,
+    as_sigma,
+    axis_index,
+    channels_first,
+    spread_sigma,
+)
+from densefield.compatibility import CompatibilityTerms, compatibility_terms
+from densefield.kernels import Bilateral, Features, Gaussian, Kernel
+
+if TYPE_CHECKING:
+    from densefield.crf import DenseCRF
+
+Callback: TypeAlias = Callable[[int, FloatArray], Any]
+
+
+class LatticeSize(NamedTuple):
+    """Size of one kernel's lattice."""
+
+    num_points: int
+    num_vertices: int
+    dim: int
+    nbytes: int
+
+
+class PreparedCRF:
+    """A `DenseCRF` bound to an image: lattices and normalisations, ready for any unary.
+
+    Made by `DenseCRF.prepare`. It never changes; several threads may use one at once.
+    """
+
+    def __init__(
+        self,
+        crf: DenseCRF,
+        image: npt.ArrayLike | None,
+        *,
+        shape: Sequence[int] | None,
+        channel_axis: int | None,
+        dtype: npt.DTypeLike,
+        check_finite: bool,
+    ) -> None:
+        self.crf = crf
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+        grid = None if shape is None else tuple(as_count("shape", n) for n in shape)
+        channels, self.shape = self._image_channels(image, grid, channel_axis, check_finite)
+        self._core = self._build(channels) if math.prod(self.shape) else None
+
+    @staticmethod
+    def grid_of(unary: FloatArray, label_axis: int) -> Shape:
+        """Return the grid of a unary: its shape without the labels."""
+        if unary.ndim < 2:
+            raise ValueError(
+                f"unary must have shape (C, *grid) or (C, N), got {unary.shape}; "
+                f"for one label per node in a flat array use unary_from_labels first"
+            )
+        axis = axis_index("label_axis", label_axis, unary.ndim)
+        if unary.shape[axis] == 0:
+            raise ValueError(f"unary must have at least one label, got shape {unary.shape}")
+        return unary.shape[:axis] + unary.shape[axis + 1 :]
+
+    @property
+    def lattices(self) -> tuple[LatticeSize, ...]:
+        """Size of each kernel's lattice, in the order of the kernels."""
+        return () if self._core is None else tuple(LatticeSize(*s) for s in self._core.lattices)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept between inferences. An inference needs about 8 bytes per node and label,
+        and 12 per lattice vertex and label, on top (float32).
+        """  # noqa: D205
+        return 0 if self._core is None else self._core.nbytes
+
+    def __repr__(self) -> str:
+        return f"PreparedCRF(shape={self.shape}, dtype={self.dtype}, nbytes={self.nbytes})"
+
+    def infer(
+        self,
+        unary: npt.ArrayLike,
+        *,
+        label_axis: int = 0,
+        out: FloatArray | None = None,
+        callback: Callback | None = None,
+        check_finite: bool = True,
+    ) -> FloatArray:
+        """Approximate marginals for one unary; see `DenseCRF.infer`."""
+        values, axis = self._unary(unary, label_axis, check_finite)
+        result = self._result(values.shape, out)
+        table = channels_first(result, axis)
+        if self._core is None:
+            return result
+        keeps = callback is not None or self.crf.tolerance > 0
+        field = self._field(channels_first(values, axis), keeps or self.crf.iterations == 0)
+        report = None
+        if callback is not None:
+            report = _reporter(field, callback, values.shape, axis, self.dtype)
+        field.run(self.crf.iterations, self.crf.tolerance, report)
+        _store(field, table, result, axis)
+        return result
+
+    def start(
+        self, unary: npt.ArrayLike, *, label_axis: int = 0, check_finite: bool = True
+    ) -> Inference:
+        """Start an inference whose updates you make yourself; see `Inference`."""
+        values, axis = self._unary(unary, label_axis, check_finite)
+        return Inference(self, values, axis)
+
+    def kl_divergence(
+        self,
+        q: npt.ArrayLike,
+        unary: npt.ArrayLike,
+        *,
+        label_axis: int = 0,
+        check_finite: bool = True,
+    ) -> float:
+        """KL divergence of marginals to the model; see `DenseCRF.kl_divergence`."""
+        values, axis = self._unary(unary, label_axis, check_finite)
+        marginals = as_float_array("q", q, check_finite=check_finite)
+        if marginals.shape != values.shape:
+            raise ValueError(
+                f"q must have the shape of the unary, {values.shape}, got {marginals.shape}"
+            )
+        entropy, unary_part, pairs, own = self._energy_terms(values, marginals, axis)
+        return entropy + unary_part + 0.5 * (pairs - own)
+
+    def energy(
+        self,
+        labels: npt.ArrayLike,
+        unary: npt.ArrayLike,
+        *,
+        label_axis: int = 0,
+        check_finite: bool = True,
+    ) -> float:
+        """Energy of a labelling; see `DenseCRF.energy`."""
+        values, axis = self._unary(unary, label_axis, check_finite)
+        given = np.asarray(labels)
+        if given.dtype.kind not in "iub":
+            raise TypeError(f"labels must be integers, got dtype {given.dtype}; use argmax")
+        if given.shape != self.shape:
+            raise ValueError(f"labels must have the grid's shape {self.shape}, got {given.shape}")
+        count = values.shape[axis]
+        if given.size and (given.min() < 0 or given.max() >= count):
+            raise ValueError(
+                f"labels must lie in 0 .. {count - 1}, got {given.min()} .. {given.max()}"
+            )
+        one_hot = np.zeros(values.shape, self.dtype)
+        np.put_along_axis(one_hot, np.expand_dims(given.astype(np.intp), axis), 1, axis)
+        _, unary_part, pairs, own = self._energy_terms(values, one_hot, axis)
+        return unary_part + 0.5 * (pairs - own)
+
+    def _unary(
+        self, unary: npt.ArrayLike, label_axis: int, check_finite: bool
+    ) -> tuple[FloatArray, int]:
+        values = as_float_array("unary", unary, check_finite=check_finite)
+        grid = self.grid_of(values, label_axis)
+        if grid != self.shape:
+            raise ValueError(
+                f"unary must have shape (C, {', '.join(map(str, self.shape))}) for this image, "
+                f"got {values.shape}; if its labels are not the first axis, set label_axis"
+            )
+        return np.asarray(values, dtype=self.dtype), axis_index(
+            "label_axis", label_axis, values.ndim
+        )
+
+    def _result(self, shape: Shape, out: FloatArray | None) -> FloatArray:
+        if out is None:
+            return np.empty(shape, self.dtype)
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a numpy array, got {type(out).__name__}")
+        if out.shape != shape or out.dtype != self.dtype or not out.flags.writeable:
+            raise ValueError(
+                f"out must be a writable {self.dtype} array of shape {shape}, got "
+                f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}"
+            )
+        return out
+
+    def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
+        terms = []
+        for kernel in self.crf.kernels:
+            mu = kernel.checked_compatibility
+            mu = self.crf.compatibility if mu is None else mu
+            terms.append(compatibility_terms(mu, kernel.weight, num_labels))
+        return terms
+
+    def _field(self, table: FloatArray, keeps_marginals: bool) -> _densefield.MeanFieldF32:
+        kind = _densefield.MeanFieldF64 if self.dtype == np.float64 else _densefield.MeanFieldF32
+        assert self._core is not None
+        return kind(self._core, self._compatibility(table.shape[0]), table, keeps_marginals)
+
+    def _energy_terms(
+        self, unary: FloatArray, marginals: FloatArray, axis: int
+    ) -> tuple[float, float, float, float]:
+        if self._core is None:
+            return 0.0, 0.0, 0.0, 0.0
+        q = np.asarray(marginals, dtype=self.dtype)
+        return self._core.energy_terms(
+            self._compatibility(unary.shape[axis]),
+            channels_first(unary, axis),
+            channels_first(q, axis),
+        )
+
+    def _image_channels(
+        self,
+        image: npt.ArrayLike | None,
+        grid: Shape | None,
+        channel_axis: int | None,
+        check_finite: bool,
+    ) -> tuple[FloatArray | None, Shape]:
+        """Return the image as (channels, nodes) and the grid, checked against each other."""
+        if image is None:
+            if grid is None:
+                raise ValueError("image or shape must be given: the grid is not known otherwise")
+            if any(isinstance(kernel, Bilateral) for kernel in self.crf.kernels):
+                raise ValueError(
+                    "image must be given, because a Bilateral kernel looks at it; "
+                    "without an image use Gaussian or Features kernels only"
+                )
+            return None, grid
+        values = as_float_array("image", image, check_finite=check_finite)
+        has_channels = channel_axis is not None and (grid is None or values.ndim > len(grid))
+        if has_channels:
+            axis = axis_index("channel_axis", channel_axis, values.ndim)
+            own = values.shape[:axis] + values.shape[axis + 1 :]
+        else:
+            values, axis, own = values[..., None], values.ndim, values.shape
+        if grid is not None and own != grid:
+            raise ValueError(
+                f"image has the grid {own}, but {grid} is wanted (the unary's shape without its "
+                f"labels); a channels-first image needs channel_axis=0, "
+                f"labels-last unaries need label_axis=-1"
+            )
+        if not own:
+            raise ValueError(f"image must have a grid of 1 dimension or more, got {values.shape}")
+        if values.shape[axis] == 0:
+            raise ValueError(f"image must have at least one channel, got shape {values.shape}")
+        return channels_first(np.asarray(values, dtype=self.dtype), axis), own
+
+    def _build(self, channels: FloatArray | None) -> _densefield.CrfModelF32:
+        double = self.dtype == np.float64
+        spec = _densefield.KernelSpecF64 if double else _densefield.KernelSpecF32
+        model = _densefield.CrfModelF64 if double else _densefield.CrfModelF32
+        specs = [
+            spec(*self._features(kernel, channels), kernel.normalization or self.crf.normalization)
+            for kernel in self.crf.kernels
+        ]
+        return model(list(self.shape), specs, self.crf.exclude_self)
+
+    def _features(
+        self, kernel: Kernel, channels: FloatArray | None
+    ) -> tuple[list[float], FloatArray, list[float]]:
+        """Return standard deviations of x, y, .., the values, and their standard deviations."""
+        none = np.empty((0, math.prod(self.shape)), self.dtype)
+        if isinstance(kernel, Features):
+            table = np.asarray(kernel.array, dtype=self.dtype)
+            nodes = math.prod(self.shape)
+            if table.shape[:-1] not in (self.shape, (nodes,)):
+                raise ValueError(
+                    f"features must have shape (N, d) or (*grid, d) for the grid {self.shape} "
+                    f"of {nodes} nodes, got {table.shape}"
+                )
+            return [], channels_first(table, -1), [1.0] * table.shape[-1]
+        assert isinstance(kernel, Gaussian | Bilateral)
+        space = spread_sigma(
+            "sigma_space", as_sigma("sigma_space", kernel.sigma_space), len(self.shape), "grid axes"
+        )
+        # The core takes x first, that is the last axis.
+        space.reverse()
+        if isinstance(kernel, Gaussian):
+            return space, none, []
+        assert channels is not None
+        color = spread_sigma(
+            "sigma_color",
+            as_sigma("sigma_color", kernel.sigma_color),
+            channels.shape[0],
+            "image channels",
+        )
+        return space, channels, color
+
+
+class Inference:
+    """An inference in progress, made by `DenseCRF.start` or `PreparedCRF.start`.
+
+    Attributes
+    ----------
+    iteration : int
+        Updates made so far.
+
+    Examples
+    --------
+    >>> import densefield as df
+    >>> crf = df.DenseCRF([df.Gaussian(sigma_space=1, weight=2)])
+    >>> inference = crf.start([[0.0, 0.0, 0.0], [1.0, -0.1, 1.0]])
+    >>> for _ in range(3):
+    ...     change = inference.step()
+    >>> inference.iteration, inference.q.argmax(axis=0).tolist()
+    (3, [0, 0, 0])
+    """
+
+    def __init__(self, prepared: PreparedCRF, unary: FloatArray, label_axis: int) -> None:
+        self.iteration = 0
+        self._prepared = prepared
+        self._unary = unary
+        self._axis = label_axis
+        self._core = (
+            None
+            if prepared._core is None
+            else prepared._field(channels_first(unary, label_axis), True)
+        )
+
+    def step(self) -> float:
+        """Make one update; return the largest change of a marginal in it."""
+        self.iteration += 1
+        return 0.0 if self._core is None else self._core.update(True)
+
+    @property
+    def q(self) -> FloatArray:
+        """The marginals so far, in the unary's shape: a copy. Assign to go on from others."""
+        result = np.empty(self._unary.shape, self._prepared.dtype)
+        if self._core is not None:
+            _store(self._core, channels_first(result, self._axis), result, self._axis)
+        return result
+
+    @q.setter
+    def q(self, marginals: npt.ArrayLike) -> None:
+        values = as_float_array("q", marginals)
+        if values.shape != self._unary.shape:
+            raise ValueError(
+                f"q must have the shape of the unary, {self._unary.shape}, got {values.shape}"
+            )
+        if self._core is not None:
+            table = channels_first(np.asarray(values, dtype=self._prepared.dtype), self._axis)
+            self._core.load(table)
+
+    def kl_divergence(self) -> float:
+        """KL divergence of the marginals so far; see `DenseCRF.kl_divergence`."""
+        return self._prepared.kl_divergence(
+            self.q, self._unary, label_axis=self._axis, check_finite=False
+        )
+
+
+def _store(
+    field: _densefield.MeanFieldF32, table: FloatArray, result: FloatArray, axis: int
+) -> None:
+    """Write the marginals into `result`, of which `table` is a view or, if need be, a copy."""
+    field.store(table)
+    if not np.shares_memory(table, result):
+        np.moveaxis(result, axis, 0)[...] = table.reshape(np.moveaxis(result, axis, 0).shape)
+
+
+def _reporter(
+    field: _densefield.MeanFieldF32, callback: Callback, shape: Shape, axis: int, dtype: Any
+) -> Callable[[], bool]:
+    """Return what the core calls after an update: the user's callback with marginals."""
+    iteration = 0
+
+    def report() -> bool:
+        nonlocal iteration
+        iteration += 1
+        q = np.empty(shape, dtype)
+        _store(field, channels_first(q, axis), q, axis)
+        return bool(callback(iteration, q))
+
+    return report

@@ -1,0 +1,193 @@
+"""Kernels of the pairwise energy: which nodes of a field talk to each other, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from densefield._arrays import FloatArray, as_float_array, as_number, as_sigma
+from densefield.compatibility import Checked, CompatibilityLike, check_compatibility
+
+Normalization: TypeAlias = Literal["none", "before", "after", "symmetric"]
+
+
+def check_normalization(value: str) -> Normalization:
+    """Return the mode of maths §3, or raise ValueError with the modes there are."""
+    for mode in get_args(Normalization):
+        if value == mode:
+            checked: Normalization = mode
+            return checked
+    raise ValueError(
+        f"normalization must be one of {', '.join(map(repr, get_args(Normalization)))}, "
+        f"got {value!r}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """What all kernels share; use `Gaussian`, `Bilateral` or `Features`.
+
+    Parameters
+    ----------
+    weight : float
+        The kernel's weight w in the pairwise energy (`compat` in older packages).
+    compatibility : Potts or array, optional
+        Label compatibility of this kernel alone; by default the model's.
+    normalization : {"none", "before", "after", "symmetric"}, optional
+        Normalisation of this kernel alone; by default the model's.
+    """
+
+    weight: float = 1.0
+    compatibility: CompatibilityLike | None = None
+    normalization: Normalization | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", as_number("weight", self.weight))
+        if self.normalization is not None:
+            check_normalization(self.normalization)
+        if self.compatibility is not None:
+            object.__setattr__(self, "compatibility", check_compatibility(self.compatibility))
+
+    @property
+    def checked_compatibility(self) -> Checked | None:
+        """The kernel's own compatibility as Potts or array, None for the model's."""
+        return None if self.compatibility is None else check_compatibility(self.compatibility)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(Kernel):
+    """Spatial Gaussian kernel: nearby nodes want the same label.
+
+    ``k(i, j) = exp(-0.5 * |p_i - p_j|**2 / sigma_space**2)`` for positions p in grid steps.
+
+    Parameters
+    ----------
+    sigma_space : float or sequence of float
+        Standard deviation in grid steps, theta_gamma of the paper (`sxy` in older packages):
+        one number, or one per grid axis in the order of the array's axes.
+    weight : float, default 1
+        Weight of the kernel (`compat` in older packages).
+    compatibility, normalization : optional
+        For this kernel alone; by default the model's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a standard deviation is not a finite number above 0, or the weight not finite.
+
+    References
+    ----------
+    Krähenbühl and Koltun 2011, equation 3, second term.
+
+    Examples
+    --------
+    >>> Gaussian(sigma_space=3, weight=3).sigma_space
+    (3.0,)
+    """
+
+    sigma_space: float | Sequence[float]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "sigma_space", as_sigma("sigma_space", self.sigma_space))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bilateral(Kernel):
+    """Appearance kernel: nearby nodes of similar colour want the same label.
+
+    ``k(i, j) = exp(-0.5 * |p_i - p_j|**2 / sigma_space**2
+    - 0.5 * |I_i - I_j|**2 / sigma_color**2)`` for positions p and image values I.
+
+    Parameters
+    ----------
+    sigma_space : float or sequence of float
+        Standard deviation in grid steps, theta_alpha of the paper (`sxy` in older packages):
+        one number, or one per grid axis in the order of the array's axes.
+    sigma_color : float or sequence of float
+        Standard deviation in the image's own units, theta_beta (`srgb` in older packages):
+        one number, or one per channel. Images of type uint8 have values 0 to 255.
+    weight : float, default 1
+        Weight of the kernel (`compat` in older packages).
+    compatibility, normalization : optional
+        For this kernel alone; by default the model's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a standard deviation is not a finite number above 0, or the weight not finite.
+
+    References
+    ----------
+    Krähenbühl and Koltun 2011, equation 3, first term.
+
+    Examples
+    --------
+    >>> Bilateral(sigma_space=67, sigma_color=(3, 3, 3), weight=4).sigma_color
+    (3.0, 3.0, 3.0)
+    """
+
+    sigma_space: float | Sequence[float]
+    sigma_color: float | Sequence[float]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "sigma_space", as_sigma("sigma_space", self.sigma_space))
+        object.__setattr__(self, "sigma_color", as_sigma("sigma_color", self.sigma_color))
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class Features(Kernel):
+    """Gaussian kernel on feature vectors of your own: depth, normals, embeddings, coordinates.
+
+    ``k(i, j) = exp(-0.5 * |f_i - f_j|**2)`` for the features f as given.
+
+    Parameters
+    ----------
+    array : (N, d) or (*grid, d) array of float
+        One feature vector per node, divided by its standard deviations: 1 to 32 dimensions.
+        The approximation depends a little on the order of the dimensions.
+    weight : float, default 1
+        Weight of the kernel.
+    compatibility, normalization : optional
+        For this kernel alone; by default the model's.
+    check_finite : bool, default True
+        Look for NaN and infinity now; the core looks again when it builds its tables.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the array does not hold finite real numbers or has fewer than two axes.
+
+    Examples
+    --------
+    >>> Features([[0.0, 0.0], [0.5, 1.0]], weight=2).array.shape
+    (2, 2)
+    """
+
+    array: FloatArray
+
+    def __init__(
+        self,
+        array: npt.ArrayLike,
+        *,
+        weight: float = 1.0,
+        compatibility: CompatibilityLike | None = None,
+        normalization: Normalization | None = None,
+        check_finite: bool = True,
+    ) -> None:
+        checked = as_float_array("features", array, check_finite=check_finite)
+        if checked.ndim < 2:
+            raise ValueError(
+                f"features must have shape (N, d) or (*grid, d), got {checked.shape}; "
+                f"give one-dimensional features as array[:, None]"
+            )
+        object.__setattr__(self, "array", checked)
+        super().__init__(weight=weight, compatibility=compatibility, normalization=normalization)
+
+    def __repr__(self) -> str:
+        return f"Features(<{np.shape(self.array)} array>, weight={self.weight})"

@@ -1,0 +1,222 @@
+"""The permutohedral lattice: Gaussian filtering of values at points of any dimension."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from densefield import _densefield
+from densefield._arrays import FloatArray, as_float_array
+
+
+class PermutohedralLattice:
+    """Fast approximate Gaussian filter for points in a d-dimensional feature space.
+
+    ``out[i] = sum_j exp(-0.5 * |f_i - f_j|**2) * values[j]``, approximately, in time that
+    grows with the number of points and not with its square.
+
+    Parameters
+    ----------
+    features : (N, d) array of float
+        Where each point lies, in units of the kernel's standard deviation; 1 to 32 dimensions.
+    check_finite : bool, default True
+        Refuse NaN and infinity here; otherwise the build refuses them.
+
+    Attributes
+    ----------
+    num_points, num_vertices, dim : int
+        N, the number of lattice vertices M, and d.
+    nbytes : int
+        Memory of the tables.
+    dtype : dtype
+        float64 if the features are float64, else float32: the type of all results.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the features are not a table of finite real numbers, or lie more than 2^30 lattice
+        cells (about as many standard deviations) from 0.
+
+    Notes
+    -----
+    Without normalisation the result is not on the scale of the exact sum (maths §3): divide
+    by the filtered field of ones. Building costs O(N d^2), filtering O((N + M) d) per
+    channel. A lattice never changes and may be used by several threads at once. The same
+    input gives the same bits on any number of threads.
+
+    References
+    ----------
+    Adams, Baek and Davis 2010, "Fast high-dimensional filtering using the permutohedral
+    lattice".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lattice = PermutohedralLattice(np.array([[0.0], [0.1], [9.0]]))
+    >>> smooth = lattice.filter([1.0, 0.0, 0.0]) / lattice.filter(np.ones(3))
+    >>> smooth.round(2)
+    array([0.5, 0.5, 0. ])
+    """
+
+    def __init__(self, features: npt.ArrayLike, *, check_finite: bool = True) -> None:
+        table = as_float_array("features", features, check_finite=check_finite)
+        if table.ndim != 2 or table.shape[1] == 0:
+            raise ValueError(
+                f"features must have shape (N, d) with d of 1 or more, got {table.shape}; "
+                f"give one-dimensional features as array[:, None]"
+            )
+        if table.shape[0] == 0:
+            raise ValueError("features must hold at least one point, got shape (0, d)")
+        self.dtype = table.dtype
+        self._core = (
+            _densefield.PointLatticeF64(table)
+            if table.dtype == np.float64
+            else _densefield.PointLatticeF32(table)
+        )
+
+    @property
+    def num_points(self) -> int:
+        """Number of points N."""
+        return self._core.num_points
+
+    @property
+    def num_vertices(self) -> int:
+        """Number of lattice vertices M."""
+        return self._core.num_vertices
+
+    @property
+    def dim(self) -> int:
+        """Number of feature dimensions d."""
+        return self._core.dim
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tables take."""
+        return self._core.nbytes
+
+    def __repr__(self) -> str:
+        return (
+            f"PermutohedralLattice(num_points={self.num_points}, "
+            f"num_vertices={self.num_vertices}, dim={self.dim}, dtype={self.dtype})"
+        )
+
+    def splat(self, values: npt.ArrayLike, *, check_finite: bool = True) -> FloatArray:
+        """Spread the values of points over the vertices around them, maths §4 step 5.
+
+        Parameters
+        ----------
+        values : (N, C) or (N,) array of float
+            What is filtered.
+        check_finite : bool, default True
+            Refuse NaN and infinity.
+
+        Returns
+        -------
+        (M, C) or (M,) ndarray
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the values are not finite real numbers, or not N rows.
+        """
+        table = self._table("values", values, self.num_points, "num_points", check_finite)
+        return _like(values, self._core.splat(table))
+
+    def blur(
+        self, vertices: npt.ArrayLike, *, reverse: bool = False, check_finite: bool = True
+    ) -> FloatArray:
+        """Blur values on the vertices along all lattice directions, maths §4 step 6.
+
+        Parameters
+        ----------
+        vertices : (M, C) or (M,) array of float
+            Values on the vertices, in the order of `splat`.
+        reverse : bool, default False
+            Take the directions in reverse order: the transpose.
+        check_finite : bool, default True
+            Refuse NaN and infinity.
+
+        Returns
+        -------
+        (M, C) or (M,) ndarray
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the values are not finite real numbers, or not M rows.
+        """
+        table = self._table("vertices", vertices, self.num_vertices, "num_vertices", check_finite)
+        return _like(vertices, self._core.blur(table, bool(reverse)))
+
+    def slice(self, vertices: npt.ArrayLike, *, check_finite: bool = True) -> FloatArray:
+        """Interpolate values on the vertices at the points, maths §4 step 7.
+
+        Parameters
+        ----------
+        vertices : (M, C) or (M,) array of float
+            Values on the vertices, in the order of `splat`.
+        check_finite : bool, default True
+            Refuse NaN and infinity.
+
+        Returns
+        -------
+        (N, C) or (N,) ndarray
+            Scaled by ``1 / (1 + 2**-d)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the values are not finite real numbers, or not M rows.
+        """
+        table = self._table("vertices", vertices, self.num_vertices, "num_vertices", check_finite)
+        return _like(vertices, self._core.slice(table))
+
+    def filter(
+        self, values: npt.ArrayLike, *, transpose: bool = False, check_finite: bool = True
+    ) -> FloatArray:
+        """Splat, blur and slice: the whole filter.
+
+        Parameters
+        ----------
+        values : (N, C) or (N,) array of float
+            What is filtered.
+        transpose : bool, default False
+            Apply the transpose. The lattice filter is not symmetric where vertices are
+            missing; gradients need this.
+        check_finite : bool, default True
+            Refuse NaN and infinity.
+
+        Returns
+        -------
+        (N, C) or (N,) ndarray
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the values are not finite real numbers, or not N rows.
+        """
+        table = self._table("values", values, self.num_points, "num_points", check_finite)
+        return _like(values, self._core.filter(table, bool(transpose)))
+
+    def diagonal(self) -> FloatArray:
+        """Return what each point's own value contributes to its result, (N,).
+
+        Exact where all vertices between the corners of the point's simplex exist, maths §4.
+        """
+        return self._core.diagonal()
+
+    def _table(
+        self, name: str, values: npt.ArrayLike, rows: int, meaning: str, check_finite: bool
+    ) -> FloatArray:
+        array = as_float_array(name, values, check_finite=check_finite)
+        if array.ndim not in (1, 2) or array.shape[0] != rows:
+            raise ValueError(
+                f"{name} must have shape ({rows}, C) or ({rows},) for {meaning} = {rows}, "
+                f"got {array.shape}"
+            )
+        table = array if array.ndim == 2 else array[:, None]
+        return np.asarray(table, dtype=self.dtype)
+
+
+def _like(given: npt.ArrayLike, table: FloatArray) -> FloatArray:
+    return table[:, 0] if np.ndim(given) == 1 else table
