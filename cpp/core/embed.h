@@ -26,9 +26,9 @@ struct DimCapacity<std::integral_constant<int, D>> {
 // so (cell_i - [rank_i > d-k], i < d; k) names a vertex: the key of core/key.h.
 template <typename V, int Capacity>
 struct Simplex {
-  V weight[Capacity + 1];       // barycentric, of vertex k; they sum to 1
-  Int<V> cell[Capacity + 1];    // remainder-0 point divided by d+1
-  Int<V> rank[Capacity + 1];    // 0..d, position of y_i - cell_i*(d+1) in descending order
+  V weight[Capacity + 1];     // barycentric, of vertex k; they sum to 1
+  Int<V> cell[Capacity + 1];  // remainder-0 point divided by d+1
+  Int<V> rank[Capacity + 1];  // 0..d, position of y_i - cell_i*(d+1) in descending order
 };
 
 // s_j of maths §4. The common factor is rounded to T before the product, as existing

@@ -21,10 +21,20 @@ DF_HD V exp_nonpositive(V x) {
   const V n = round_even(x * kLog2e);
   const V r = (x - n * kLn2High) - n * kLn2Low;
   constexpr int kTerms = kIsFloat ? 7 : 13;  // the next term is below half a unit
-  constexpr double kInverseFactorial[14] = {
-      1.0,         1.0,          1.0 / 2,       1.0 / 6,        1.0 / 24,
-      1.0 / 120,   1.0 / 720,    1.0 / 5040,    1.0 / 40320,    1.0 / 362880,
-      1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
+  constexpr double kInverseFactorial[14] = {1.0,
+                                            1.0,
+                                            1.0 / 2,
+                                            1.0 / 6,
+                                            1.0 / 24,
+                                            1.0 / 120,
+                                            1.0 / 720,
+                                            1.0 / 5040,
+                                            1.0 / 40320,
+                                            1.0 / 362880,
+                                            1.0 / 3628800,
+                                            1.0 / 39916800,
+                                            1.0 / 479001600,
+                                            1.0 / 6227020800.0};
   V p = V{} + T(kInverseFactorial[kTerms]);
   for (int k = kTerms - 1; k >= 0; --k) p = p * r + T(kInverseFactorial[k]);
   return p * power_of_two<V>(to_int(n));

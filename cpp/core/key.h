@@ -44,8 +44,9 @@ DF_HD uint64_t hash(const Key<W>& key) {
 // two's complement: fields are wide enough that the borrow never leaves them.
 template <int W>
 struct KeySteps {
-  Key<W> unit[33];   // unit[j], j < d: minus one cell along j, and remainder + 1; unit[d]: remainder + 1
-  Key<W> wrap;       // remainder d + 1 becomes 0: plus one cell along every axis
+  // unit[j], j < d: minus one cell along j, and remainder + 1; unit[d]: remainder + 1.
+  Key<W> unit[33];
+  Key<W> wrap;  // remainder d + 1 becomes 0: plus one cell along every axis
 
   // The blur neighbour of a vertex in direction j, [ABD10]: all coordinates + 1 and
   // coordinate j - d.

@@ -28,9 +28,7 @@ class CpuBackend final : public Backend<T> {
  public:
   const char* name() const override { return "cpu"; }
   Memory& memory() override { return host_memory(); }
-  int64_t row_stride(int64_t num_channels) const override {
-    return padded_stride<T>(num_channels);
-  }
+  int64_t row_stride(int64_t num_channels) const override { return padded_stride<T>(num_channels); }
 
   std::shared_ptr<const NodeLayout> make_layout(const Grid& grid, int max_dim) const override {
     return std::make_shared<CpuLayout>(grid, max_dim);

@@ -17,9 +17,8 @@ void blur(const CpuLattice<T>& lattice, bool reverse, CpuVertexRows<T>& rows) {
     const int direction = reverse ? lattice.dimension - step : step;
     const int32_t* neighbour = lattice.neighbour.data() + direction * num_vertices * 2;
     parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
-      simd::kernels<T>().blur(neighbour, task * kGrain,
-                              std::min(num_vertices, (task + 1) * kGrain), rows.vertices.data(),
-                              rows.spare.data(), rows.stride);
+      simd::kernels<T>().blur(neighbour, task * kGrain, std::min(num_vertices, (task + 1) * kGrain),
+                              rows.vertices.data(), rows.spare.data(), rows.stride);
     });
     std::swap(rows.vertices, rows.spare);
   }

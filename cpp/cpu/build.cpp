@@ -25,8 +25,9 @@ VertexTable<W> number_vertices(const std::vector<std::vector<Key<W>>>& keys_of_b
     lattice.slot_begin.push_back(num_slots);
   }
   if (num_slots > kMaxVertices)
-    fail_value("the lattice would have more than 2^31 vertices; split the points, or use larger "
-               "sigmas");
+    fail_value(
+        "the lattice would have more than 2^31 vertices; split the points, or use larger "
+        "sigmas");
   lattice.vertex_of_slot = Buffer<int32_t>(host_memory(), num_slots);
   VertexTable<W> vertices(12);
   int64_t slot = 0;
@@ -65,8 +66,7 @@ void find_neighbours(const VertexTable<W>& vertices, const KeySteps<W>& steps,
   parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
     const int64_t end = std::min(num_vertices, (task + 1) * kGrain);
     for (int j = 0; j < corners; ++j)
-      for (int64_t v = task * kGrain; v < end; ++v)
-        neighbour[(j * num_vertices + v) * 2] = missing;
+      for (int64_t v = task * kGrain; v < end; ++v) neighbour[(j * num_vertices + v) * 2] = missing;
   });
   // A step in direction j maps vertices one to one, so every entry is written once.
   parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {

@@ -86,10 +86,10 @@ double negative_entropy(const CpuLayout& layout, const T* marginals, int64_t num
   });
 }
 
-#define DF_INSTANTIATE(T)                                                                        \
-  template PairwiseEnergy pairwise_energy(const CpuLayout&, const T*, const T*, const T*,        \
-                                          const CompatibilityTable<T>&, T, int64_t);             \
-  template double unary_energy(const CpuLayout&, const T*, const T*, int64_t);                   \
+#define DF_INSTANTIATE(T)                                                                 \
+  template PairwiseEnergy pairwise_energy(const CpuLayout&, const T*, const T*, const T*, \
+                                          const CompatibilityTable<T>&, T, int64_t);      \
+  template double unary_energy(const CpuLayout&, const T*, const T*, int64_t);            \
   template double negative_entropy(const CpuLayout&, const T*, int64_t);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

@@ -131,8 +131,9 @@ KeyLayout make_key_layout(const CpuLayout& layout, const Features<T>& features) 
     const Range& range = y[static_cast<size_t>(i)];
     furthest = std::max({furthest, std::abs(range.low), std::abs(range.high)});
     if (!(furthest / size < kMaxCells))
-      fail_value("features reach " + std::to_string(furthest / size) +
-                 " lattice cells and must stay within 2^30; use a larger sigma or subtract the mean");
+      fail_value(
+          "features reach " + std::to_string(furthest / size) +
+          " lattice cells and must stay within 2^30; use a larger sigma or subtract the mean");
     if (i == keys.dim) break;
     const int64_t low = static_cast<int64_t>(std::floor(range.low / size)) - kMargin;
     const int64_t high = static_cast<int64_t>(std::ceil(range.high / size)) + kMargin;

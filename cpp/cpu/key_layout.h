@@ -11,8 +11,8 @@ namespace densefield::cpu {
 struct KeyLayout {
   int dim = 0;
   int num_words = 0;
-  bool needs_double = false;      // single precision would lose the place within the simplex
-  std::vector<KeyField> field;    // one per coordinate u_0 .. u_{d-1}
+  bool needs_double = false;    // single precision would lose the place within the simplex
+  std::vector<KeyField> field;  // one per coordinate u_0 .. u_{d-1}
 };
 
 // Remainders take the lowest bits of word 0.

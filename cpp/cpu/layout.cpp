@@ -1,6 +1,9 @@
 #include "layout.h"
 
 #include <algorithm>
+#include <limits>
+
+#include "densefield/buffer.h"
 
 namespace densefield::cpu {
 namespace {
@@ -53,11 +56,22 @@ std::vector<int64_t> box_end(const std::vector<int64_t>& low, const std::vector<
   return high;
 }
 
+// Throws the memory's error where not even the tables of a lattice of the largest dimension
+// would fit, before blocks are listed one by one. Host memory is reserved, not touched.
+void refuse_beyond_memory(int64_t num_nodes, int max_dim) {
+  const std::size_t entry = sizeof(float) + sizeof(uint16_t) + sizeof(uint8_t);
+  const std::size_t per_node = entry * static_cast<std::size_t>(max_dim + 1);
+  const std::size_t most = std::numeric_limits<std::size_t>::max() / 2 / per_node;
+  const std::size_t nodes = std::min(static_cast<std::size_t>(num_nodes), most);
+  host_memory().release(host_memory().allocate(nodes * per_node));
+}
+
 }  // namespace
 
 CpuLayout::CpuLayout(const Grid& grid, int max_dim) : grid_(grid), num_nodes_(grid.num_nodes()) {
   if (num_nodes_ == 0) return;
   const int64_t max_points = std::min(kBlockPoints, kMaxCorners / (max_dim + 1));
+  refuse_beyond_memory(num_nodes_, max_dim);
   const std::vector<int64_t> step = block_extent(grid, max_points);
   const std::vector<int64_t> origin(grid.extent.size(), 0);
   std::vector<int64_t> low = origin;

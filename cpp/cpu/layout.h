@@ -11,7 +11,7 @@ namespace densefield::cpu {
 
 // Nodes that lie next to each other on the grid and in the layout.
 struct Run {
-  int64_t node;    // first node, in grid order
+  int64_t node;  // first node, in grid order
   int64_t length;
 };
 

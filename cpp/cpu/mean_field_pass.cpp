@@ -29,25 +29,31 @@ struct BlockPass {
     struct Vertices;
     struct Rows;
     struct Parts;
+    struct Marginals;
     const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
     const Block& block = layout.blocks()[static_cast<size_t>(index)];
     int64_t num_slots = 0;
-    for (const auto& kernel : pass.kernels) num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
+    for (const auto& kernel : pass.kernels)
+      num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
     T* vertices = thread_scratch<T, Vertices>(num_slots * stride);
-    auto* parts = thread_scratch<simd::PassKernel<T>, Parts>(
-        static_cast<int64_t>(pass.kernels.size()) + 1);
+    auto* parts =
+        thread_scratch<simd::PassKernel<T>, Parts>(static_cast<int64_t>(pass.kernels.size()) + 1);
     for (size_t m = 0; m < pass.kernels.size(); ++m) {
       parts[m] = part_of(m, index, block, vertices);
       vertices += as_cpu(*pass.kernels[m].lattice).slots_of_block(index) * stride;
     }
     T change = 0;
     const int64_t first = block.begin * stride;
-    T* marginals = pass.marginals != nullptr ? pass.marginals + first : nullptr;
+    T* kept = pass.marginals != nullptr ? pass.marginals + first : nullptr;
+    T* marginals = kept;
+    if (pass.result != nullptr && kept == nullptr)
+      marginals = thread_scratch<T, Marginals>((block.end - block.begin) * stride);
     simd::kernels<T>().pass({block.end - block.begin, stride, pass.num_labels,
                              static_cast<int>(pass.kernels.size()), parts, pass.unary + first,
-                             pass.energy != nullptr ? pass.energy + first : nullptr, marginals,
-                             marginals, thread_scratch<T, Rows>(4 * stride),
+                             pass.energy != nullptr ? pass.energy + first : nullptr, kept,
+                             marginals, thread_scratch<T, Rows>(simd::kPassScratchRows * stride),
                              pass.wants_change ? &change : nullptr});
+    if (pass.result != nullptr) store_block(layout, block, marginals, *pass.result);
     return change;
   }
 
@@ -83,9 +89,8 @@ T mean_field_pass(const MeanFieldPass<T>& pass) {
   const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
   const BlockPass<T> body{pass, padded_stride<T>(pass.num_labels)};
   std::vector<T> change(static_cast<size_t>(layout.num_blocks()), T(0));
-  parallel_for(layout.num_blocks(), num_threads(), [&](int64_t index, int) {
-    change[static_cast<size_t>(index)] = body.run(index);
-  });
+  parallel_for(layout.num_blocks(), num_threads(),
+               [&](int64_t index, int) { change[static_cast<size_t>(index)] = body.run(index); });
   if (pass.splats)
     for (size_t m = 0; m < pass.kernels.size(); ++m)
       sum_slots(as_cpu(*pass.kernels[m].lattice), as_cpu(*pass.vertices[m]));

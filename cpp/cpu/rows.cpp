@@ -1,4 +1,6 @@
 // Between the caller's layout and padded rows in the order of the blocks.
+#include <algorithm>
+
 #include "densefield/threads.h"
 #include "simd/kernels.h"
 #include "steps.h"
@@ -6,17 +8,33 @@
 namespace densefield::cpu {
 namespace {
 
-// Calls copy(run, first row of the run) for every run.
-template <typename Copy>
-void for_runs(const CpuLayout& layout, Copy copy) {
-  parallel_for(layout.num_blocks(), num_threads(), [&](int64_t index, int) {
-    const Block& block = layout.blocks()[static_cast<size_t>(index)];
-    int64_t row = block.begin;
-    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
-      copy(layout.run(r), row);
-      row += layout.run(r).length;
-    }
-  });
+template <typename T>
+void load_run(NodeView<const T> from, const Run& run, T padding, T* rows, int64_t stride) {
+  if (from.node_stride == 1) {
+    simd::kernels<T>().load_rows(&from.at(0, run.node), from.channel_stride, run.length,
+                                 from.num_channels, padding, rows, stride);
+    return;
+  }
+  for (int64_t i = 0; i < run.length; ++i) {
+    T* row = rows + i * stride;
+    const T* value = &from.at(0, run.node + i);
+    for (int64_t c = 0; c < from.num_channels; ++c) row[c] = value[c * from.channel_stride];
+    std::fill(row + from.num_channels, row + stride, padding);
+  }
+}
+
+template <typename T>
+void store_run(const T* rows, int64_t stride, const Run& run, NodeView<T> to) {
+  if (to.node_stride == 1) {
+    simd::kernels<T>().store_rows(rows, stride, run.length, to.num_channels, &to.at(0, run.node),
+                                  to.channel_stride);
+    return;
+  }
+  for (int64_t i = 0; i < run.length; ++i) {
+    const T* row = rows + i * stride;
+    T* value = &to.at(0, run.node + i);
+    for (int64_t c = 0; c < to.num_channels; ++c) value[c * to.channel_stride] = row[c];
+  }
 }
 
 }  // namespace
@@ -30,34 +48,40 @@ int64_t padded_stride(int64_t num_channels) {
 template <typename T>
 void load_nodes(const CpuLayout& layout, NodeView<const T> from, T padding, T* rows) {
   const int64_t stride = padded_stride<T>(from.num_channels);
-  for_runs(layout, [&](const Run& run, int64_t row) {
-    T* to = rows + row * stride;
-    for (int64_t c = 0; c < from.num_channels; ++c) {
-      const T* value = &from.at(c, run.node);
-      for (int64_t i = 0; i < run.length; ++i) to[i * stride + c] = value[i * from.node_stride];
+  parallel_for(layout.num_blocks(), [&](int64_t index, int) {
+    const Block& block = layout.blocks()[static_cast<size_t>(index)];
+    T* to = rows + block.begin * stride;
+    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
+      load_run(from, layout.run(r), padding, to, stride);
+      to += layout.run(r).length * stride;
     }
-    for (int64_t i = 0; i < run.length; ++i)
-      for (int64_t c = from.num_channels; c < stride; ++c) to[i * stride + c] = padding;
   });
+}
+
+template <typename T>
+void store_block(const CpuLayout& layout, const Block& block, const T* rows, NodeView<T> to) {
+  const int64_t stride = padded_stride<T>(to.num_channels);
+  for (int64_t r = block.run_begin; r < block.run_end; ++r) {
+    store_run(rows, stride, layout.run(r), to);
+    rows += layout.run(r).length * stride;
+  }
 }
 
 template <typename T>
 void store_nodes(const CpuLayout& layout, const T* rows, NodeView<T> to) {
   const int64_t stride = padded_stride<T>(to.num_channels);
-  for_runs(layout, [&](const Run& run, int64_t row) {
-    const T* from = rows + row * stride;
-    for (int64_t c = 0; c < to.num_channels; ++c) {
-      T* value = &to.at(c, run.node);
-      for (int64_t i = 0; i < run.length; ++i) value[i * to.node_stride] = from[i * stride + c];
-    }
+  parallel_for(layout.num_blocks(), [&](int64_t index, int) {
+    const Block& block = layout.blocks()[static_cast<size_t>(index)];
+    store_block(layout, block, rows + block.begin * stride, to);
   });
 }
 
-template int64_t padded_stride<float>(int64_t);
-template int64_t padded_stride<double>(int64_t);
-template void load_nodes(const CpuLayout&, NodeView<const float>, float, float*);
-template void load_nodes(const CpuLayout&, NodeView<const double>, double, double*);
-template void store_nodes(const CpuLayout&, const float*, NodeView<float>);
-template void store_nodes(const CpuLayout&, const double*, NodeView<double>);
+#define DF_INSTANTIATE(T)                                                       \
+  template int64_t padded_stride<T>(int64_t);                                   \
+  template void load_nodes(const CpuLayout&, NodeView<const T>, T, T*);         \
+  template void store_block(const CpuLayout&, const Block&, const T*, NodeView<T>); \
+  template void store_nodes(const CpuLayout&, const T*, NodeView<T>);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
 
 }  // namespace densefield::cpu

@@ -33,8 +33,8 @@ void diagonal(const CpuLattice<T>& lattice, T* out) {
   parallel_for(lattice.layout->num_blocks(), num_threads(), [&](int64_t index, int) {
     const Block& block = lattice.layout->blocks()[static_cast<size_t>(index)];
     for (int64_t i = block.begin; i < block.end; ++i)
-      out[i] = lattice_diagonal(lattice.dimension,
-                                lattice.weight.data() + i * lattice.num_corners());
+      out[i] =
+          lattice_diagonal(lattice.dimension, lattice.weight.data() + i * lattice.num_corners());
   });
 }
 

@@ -31,8 +31,7 @@ void sum_slots(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
   const int64_t num_tasks = (lattice.vertex_count + kGrain - 1) / kGrain;
   parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
     simd::kernels<T>().sum_rows(lattice.slot_start.data(), lattice.slots_of_vertex.data(),
-                                task * kGrain,
-                                std::min(lattice.vertex_count, (task + 1) * kGrain),
+                                task * kGrain, std::min(lattice.vertex_count, (task + 1) * kGrain),
                                 rows.sums.data(), rows.vertices.data(), rows.stride);
   });
 }

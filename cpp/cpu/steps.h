@@ -16,6 +16,9 @@ template <typename T>
 void load_nodes(const CpuLayout&, NodeView<const T> from, T padding, T* rows);
 template <typename T>
 void store_nodes(const CpuLayout&, const T* rows, NodeView<T> to);
+// One block of store_nodes, from the block's own rows.
+template <typename T>
+void store_block(const CpuLayout&, const Block&, const T* rows, NodeView<T> to);
 
 // splat.cpp: the block's slots, then the sum of each vertex's slots.
 template <typename T>

@@ -32,8 +32,7 @@ CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
   table.form = compatibility.form;
   table.values = Buffer<T>(backend.memory(), rows * stride);
   for (int64_t i = 0; i < table.values.size(); ++i) table.values[i] = T(0);
-  for (int64_t l = 0; l < num_labels; ++l)
-    switch (compatibility.form) {
+  for (int64_t l = 0; l < num_labels; ++l) switch (compatibility.form) {
       case CompatibilityForm::scalar: table.values[0] = compatibility.values[0]; break;
       case CompatibilityForm::vector:
         table.values[l] = compatibility.values[static_cast<size_t>(l)];
@@ -50,7 +49,6 @@ CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
 template CompatibilityTable<float> make_compatibility_table(Backend<float>&,
                                                             const Compatibility<float>&, int64_t);
 template CompatibilityTable<double> make_compatibility_table(Backend<double>&,
-                                                             const Compatibility<double>&,
-                                                             int64_t);
+                                                             const Compatibility<double>&, int64_t);
 
 }  // namespace densefield

@@ -21,21 +21,20 @@ EnergyTerms energy_terms(const CrfModel<T>& model,
     const LatticeKernel<T>& kernel = model.kernels()[m];
     apply_kernel(backend, kernel, q.data(), num_labels, false, rows.data());
     const Buffer<T> self = kernel_diagonal(backend, kernel);
-    const PairwiseEnergy energy = backend.pairwise_energy(
-        model.layout(), q.data(), rows.data(), self.data(),
-        make_compatibility_table(backend, compatibility[m], num_labels), compatibility[m].offset,
-        num_labels);
+    const PairwiseEnergy energy =
+        backend.pairwise_energy(model.layout(), q.data(), rows.data(), self.data(),
+                                make_compatibility_table(backend, compatibility[m], num_labels),
+                                compatibility[m].offset, num_labels);
     terms.pairs += energy.pairs;
     terms.self += energy.self;
   }
   return terms;
 }
 
-template EnergyTerms energy_terms(const CrfModel<float>&,
-                                  const std::vector<Compatibility<float>>&,
+template EnergyTerms energy_terms(const CrfModel<float>&, const std::vector<Compatibility<float>>&,
                                   NodeView<const float>, NodeView<const float>);
 template EnergyTerms energy_terms(const CrfModel<double>&,
-                                  const std::vector<Compatibility<double>>&,
-                                  NodeView<const double>, NodeView<const double>);
+                                  const std::vector<Compatibility<double>>&, NodeView<const double>,
+                                  NodeView<const double>);
 
 }  // namespace densefield

@@ -1,5 +1,7 @@
 // Mean field, [KK11] Algorithm 1; maths §2. All work on nodes is one fused backend pass;
 // between passes only the vertices of the lattices are touched.
+#include <limits>
+
 #include "compatibility_table.h"
 #include "densefield/crf.h"
 #include "densefield/error.h"
@@ -8,26 +10,26 @@ namespace densefield {
 
 template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
-                        const std::vector<Compatibility<T>>& compatibility,
-                        NodeView<const T> unary, bool keeps_marginals)
+                        const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
+                        bool keeps_marginals)
     : model_(std::move(model)),
       num_labels_(unary.num_channels),
       keeps_marginals_(keeps_marginals || model_->excludes_self()) {
   Backend<T>& backend = model_->backend();
   const int64_t elements = model_->num_nodes() * backend.row_stride(num_labels_);
   unary_ = Buffer<T>(backend.memory(), elements);
-  marginals_ = Buffer<T>(backend.memory(), elements);
-  // The padding's energy is so large that its marginals vanish.
-  backend.load_nodes(model_->layout(), unary, T(1e30), unary_.data());
+  if (keeps_marginals_) marginals_ = Buffer<T>(backend.memory(), elements);
+  // The padding's energy is above any label's, so that its marginals vanish.
+  backend.load_nodes(model_->layout(), unary, std::numeric_limits<T>::infinity(), unary_.data());
   for (size_t m = 0; m < model_->kernels().size(); ++m) {
     compatibility_.push_back(make_compatibility_table(backend, compatibility[m], num_labels_));
     vertices_.push_back(backend.make_vertex_rows(*model_->kernels()[m].lattice, num_labels_));
   }
-  pass(false, true, false);
+  pass(false, false, nullptr);
 }
 
 template <typename T>
-T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change) {
+T MeanField<T>::pass(bool has_messages, bool wants_change, const NodeView<T>* result) {
   MeanFieldPass<T> arguments{};
   arguments.layout = &model_->layout();
   arguments.num_labels = num_labels_;
@@ -35,22 +37,33 @@ T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change) {
   arguments.compatibility = compatibility_;
   arguments.vertices = vertices_;
   arguments.has_messages = has_messages;
-  arguments.splats = splats;
+  arguments.splats = !is_finished_;
   arguments.unary = unary_.data();
-  arguments.marginals = keeps_marginals_ || !splats ? marginals_.data() : nullptr;
+  arguments.marginals = marginals_.data();
   arguments.wants_change = wants_change;
+  arguments.result = result;
   return model_->backend().mean_field_pass(arguments);
 }
 
 template <typename T>
-T MeanField<T>::update(bool is_last, bool wants_change) {
-  if (!can_continue_)
-    throw Error(Error::Kind::runtime, "no update can follow the one that was said to be the last");
+void MeanField<T>::blur_messages() {
+  if (is_finished_) throw Error(Error::Kind::runtime, "no update can follow the last one");
   for (size_t m = 0; m < vertices_.size(); ++m)
     model_->backend().blur(*model_->kernels()[m].lattice, false, *vertices_[m]);
   ++num_updates_;
-  can_continue_ = !is_last;
-  return pass(true, !is_last, wants_change);
+}
+
+template <typename T>
+T MeanField<T>::update(bool wants_change) {
+  blur_messages();
+  return pass(true, wants_change, nullptr);
+}
+
+template <typename T>
+void MeanField<T>::finish(NodeView<T> to) {
+  blur_messages();
+  is_finished_ = true;
+  pass(true, false, &to);
 }
 
 template <typename T>
@@ -63,8 +76,8 @@ void MeanField<T>::load_marginals(NodeView<const T> from) {
   Backend<T>& backend = model_->backend();
   backend.load_nodes(model_->layout(), from, T(0), marginals_.data());
   for (size_t m = 0; m < vertices_.size(); ++m)
-    backend.splat(*model_->kernels()[m].lattice, marginals_.data(),
-                  model_->kernels()[m].pre.data(), *vertices_[m]);
+    backend.splat(*model_->kernels()[m].lattice, marginals_.data(), model_->kernels()[m].pre.data(),
+                  *vertices_[m]);
 }
 
 template class MeanField<float>;

@@ -28,8 +28,7 @@ Buffer<T> normalization_scales(Backend<T>& backend, const NodeLayout& layout,
 template <typename T>
 LatticeKernel<T> make_normalized_kernel(Backend<T>& backend,
                                         std::shared_ptr<const NodeLayout> layout,
-                                        const Features<T>& features,
-                                        Normalization normalization) {
+                                        const Features<T>& features, Normalization normalization) {
   const int64_t num_nodes = layout->num_nodes();
   LatticeKernel<T> kernel;
   kernel.lattice = backend.build_lattice(layout, features);
@@ -74,11 +73,11 @@ Buffer<T> kernel_diagonal(Backend<T>& backend, const LatticeKernel<T>& kernel) {
   return diagonal;
 }
 
-#define DF_INSTANTIATE(T)                                                                       \
-  template LatticeKernel<T> make_normalized_kernel(                                             \
-      Backend<T>&, std::shared_ptr<const NodeLayout>, const Features<T>&, Normalization);       \
-  template void apply_kernel(const Backend<T>&, const LatticeKernel<T>&, const T*, int64_t,     \
-                             bool, T*);                                                         \
+#define DF_INSTANTIATE(T)                                                                          \
+  template LatticeKernel<T> make_normalized_kernel(Backend<T>&, std::shared_ptr<const NodeLayout>, \
+                                                   const Features<T>&, Normalization);             \
+  template void apply_kernel(const Backend<T>&, const LatticeKernel<T>&, const T*, int64_t, bool,  \
+                             T*);                                                                  \
   template Buffer<T> kernel_diagonal(Backend<T>&, const LatticeKernel<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

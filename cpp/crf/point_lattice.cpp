@@ -15,8 +15,7 @@ PointLattice<T>::PointLattice(Backend<T>& backend, NodeView<const T> features)
 
 template <typename T>
 Buffer<T> PointLattice<T>::load(NodeView<const T> values) const {
-  Buffer<T> rows(backend_->memory(),
-                 values.num_nodes * backend_->row_stride(values.num_channels));
+  Buffer<T> rows(backend_->memory(), values.num_nodes * backend_->row_stride(values.num_channels));
   backend_->load_nodes(*layout_, values, T(0), rows.data());
   return rows;
 }
@@ -40,8 +39,7 @@ template <typename T>
 void PointLattice<T>::slice(NodeView<const T> vertices, NodeView<T> values) const {
   const auto rows = backend_->make_vertex_rows(*lattice_, vertices.num_channels);
   backend_->load_vertices(*lattice_, vertices, *rows);
-  Buffer<T> out(backend_->memory(),
-                values.num_nodes * backend_->row_stride(values.num_channels));
+  Buffer<T> out(backend_->memory(), values.num_nodes * backend_->row_stride(values.num_channels));
   backend_->slice(*lattice_, *rows, nullptr, slice_scale<T>(lattice_->dim()), out.data());
   backend_->store_nodes(*layout_, out.data(), values);
 }

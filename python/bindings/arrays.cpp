@@ -58,11 +58,11 @@ NodeView<T> view_new_table(Array<T>& array) {
   return {array.mutable_data(), array.shape(0), array.shape(1), array.shape(1), 1};
 }
 
-#define DF_INSTANTIATE(T)                                       \
-  template NodeView<const T> view_channels_first(const Array<T>&);    \
-  template NodeView<T> view_channels_first_writable(Array<T>&);       \
-  template NodeView<const T> view_nodes_first(const Array<T>&);       \
-  template Array<T> new_table(int64_t, int64_t);                      \
+#define DF_INSTANTIATE(T)                                          \
+  template NodeView<const T> view_channels_first(const Array<T>&); \
+  template NodeView<T> view_channels_first_writable(Array<T>&);    \
+  template NodeView<const T> view_nodes_first(const Array<T>&);    \
+  template Array<T> new_table(int64_t, int64_t);                   \
   template NodeView<T> view_new_table(Array<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

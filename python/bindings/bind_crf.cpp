@@ -3,9 +3,9 @@
 
 #include "arrays.h"
 #include "bind.h"
-#include "gil.h"
 #include "densefield/crf.h"
 #include "densefield/error.h"
+#include "gil.h"
 
 namespace densefield::bindings {
 namespace {
@@ -52,18 +52,20 @@ void check_signals() {
 }
 
 template <typename T>
-int run(MeanField<T>& mean_field, int iterations, double tolerance, const py::object& callback) {
+int run(MeanField<T>& mean_field, int iterations, double tolerance, const py::object& callback,
+        Array<T> out) {
   InferenceOptions<T> options;
   options.iterations = iterations;
   options.tolerance = tolerance;
-  options.after_update = [&](MeanField<T>&) {
-    check_signals();
-    if (callback.is_none()) return true;
-    py::gil_scoped_acquire acquire;
-    return !callback().cast<bool>();
-  };
+  options.interrupt = check_signals;
+  if (!callback.is_none())
+    options.after_update = [&](MeanField<T>&) {
+      const py::gil_scoped_acquire acquire;
+      return !callback().cast<bool>();
+    };
+  const NodeView<T> view = view_channels_first_writable(out);
   const GilReleased released;
-  return run_inference(mean_field, options);
+  return run_inference(mean_field, options, view);
 }
 
 template <typename T>
@@ -98,10 +100,9 @@ void bind_precision(py::module_& module, const std::string& suffix) {
                              [](const Model& self) {
                                py::list list;
                                for (const auto& kernel : self.kernels())
-                                 list.append(py::make_tuple(kernel.lattice->num_points(),
-                                                            kernel.lattice->num_vertices(),
-                                                            kernel.lattice->dim(),
-                                                            kernel.lattice->num_bytes()));
+                                 list.append(py::make_tuple(
+                                     kernel.lattice->num_points(), kernel.lattice->num_vertices(),
+                                     kernel.lattice->dim(), kernel.lattice->num_bytes()));
                                return list;
                              })
       .def("energy_terms", &energies<T>);
@@ -118,7 +119,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
       .def("update",
            [](Field& self, bool wants_change) {
              const GilReleased released;
-             return self.update(false, wants_change);
+             return self.update(wants_change);
            })
       .def("store",
            [](const Field& self, Array<T> out) {

@@ -1,8 +1,8 @@
 // The lattice engine for point sets, one class for each precision.
 #include "arrays.h"
 #include "bind.h"
-#include "gil.h"
 #include "densefield/crf.h"
+#include "gil.h"
 
 namespace densefield::bindings {
 namespace {

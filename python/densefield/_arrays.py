@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,33 +15,76 @@ Shape: TypeAlias = tuple[int, ...]
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def as_float_array(name: str, array: npt.ArrayLike, *, check_finite: bool = True) -> FloatArray:
-    """Return the array as float32 or float64, without a copy where it is one already.
-
-    Integers, booleans and half precision become float32, longer floats float64.
-    """
+def as_plain_array(name: str, array: Any) -> npt.NDArray[Any]:
+    """Return what numpy makes of the argument; masked arrays and ragged lists are refused."""
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{name} must be a plain array, got a masked array; "
             f"fill the masked values first, for example with {name}.filled(value)"
         )
-    given = np.asarray(array)
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array or nested sequences of one length per level, "
+            f"got {type(array).__name__} that numpy cannot convert ({error}); "
+            f"pad or crop its parts to one length"
+        ) from error
+
+
+def as_float_array(
+    name: str, array: npt.ArrayLike, *, check_finite: bool = True, can_skip: bool = True
+) -> FloatArray:
+    """Return the array as float32 or float64, without a copy where it is one already.
+
+    Integers, booleans and half precision become float32, longer floats float64. `can_skip`
+    tells whether the caller's user has check_finite=False as a way out.
+    """
+    given = as_plain_array(name, array)
     if given.dtype.kind not in "fiub":
         raise TypeError(
-            f"{name} must hold real numbers, got dtype {given.dtype}; "
-            f"convert it first, for example with {name}.astype(numpy.float32)"
+            f"{name} must hold real numbers, got dtype {given.dtype} of {type(array).__name__}; "
+            f"convert it first, for example with numpy.asarray({name}, dtype=numpy.float32)"
         )
-    if given.dtype in _FLOATS and given.dtype.isnative and given.flags.aligned:
+    if given.dtype in _FLOATS and has_whole_steps(given):
         result: FloatArray = given
     else:
         wide = given.dtype.kind == "f" and given.dtype.itemsize >= 8
-        result = given.astype(np.float64 if wide else np.float32)
+        with np.errstate(over="ignore"):  # what overflows is infinite, and found below
+            result = given.astype(np.float64 if wide else np.float32)
     if check_finite and given.dtype.kind == "f":
-        check_all_finite(name, result)
+        check_all_finite(name, result, can_skip=can_skip)
     return result
 
 
-def check_all_finite(name: str, array: FloatArray) -> None:
+def has_whole_steps(array: npt.NDArray[Any]) -> bool:
+    """Whether the core can read it in place: native, aligned, strides of whole elements."""
+    itemsize = array.dtype.itemsize
+    # numpy's aligned flag leaves out the strides of axes with a single entry.
+    return (
+        array.dtype.isnative
+        and array.flags.aligned
+        and all(stride % itemsize == 0 for stride in array.strides)
+    )
+
+
+def as_precision(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """Return the array in the precision of the tables, as it is where it has that already."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        result: FloatArray = array.astype(dtype)
+    if array.dtype.itemsize > dtype.itemsize:
+        beyond = int(np.isinf(result).sum()) - int(np.isinf(array).sum())
+        if beyond:
+            raise ValueError(
+                f"{name} must fit {dtype}, got {beyond} values beyond {np.finfo(dtype).max:.3g}; "
+                f"clip them, or compute in float64"
+            )
+    return result
+
+
+def check_all_finite(name: str, array: FloatArray, *, can_skip: bool = True) -> None:
     """Raise ValueError with the number of NaN and infinite values, if there are any."""
     # A sum is finite only if all terms are, and costs a quarter of isfinite(); float32 sums
     # may overflow, so a sum that is not finite is looked at again.
@@ -52,8 +95,8 @@ def check_all_finite(name: str, array: FloatArray) -> None:
     if count:
         raise ValueError(
             f"{name} must be finite, got {count} NaN or infinite values of {array.size}; "
-            f"replace them, for example with numpy.nan_to_num, or skip this check with "
-            f"check_finite=False"
+            f"replace them, for example with numpy.nan_to_num"
+            + (", or skip this check with check_finite=False" if can_skip else "")
         )
 
 
@@ -61,58 +104,124 @@ def as_number(
     name: str, value: Any, *, positive: bool = False, minimum: float | None = None
 ) -> float:
     """Return a finite float; `positive` excludes 0, `minimum` is allowed itself."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    number = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(
+            f"{name} must be a real number, got {type(value).__name__} {value!r}; use a float"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or (positive and number <= 0):
         raise ValueError(
-            f"{name} must be a finite number{' above 0' if positive else ''}, got {value}"
+            f"{name} must be a finite number{' above 0' if positive else ''}, got {number}"
         )
     if minimum is not None and number < minimum:
         raise ValueError(f"{name} must be {minimum:g} or more, got {value}")
     return number
 
 
-def as_count(name: str, value: Any, *, minimum: int = 0) -> int:
-    """Return an int that is `minimum` or more; floats are refused, even whole ones."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+def as_count(name: str, value: Any, *, minimum: int = 0, maximum: int | None = None) -> int:
+    """Return an int from `minimum` to `maximum`; floats are refused, even whole ones."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(
+            f"{name} must be an integer, got {type(value).__name__} {value!r}; use int() on it"
+        )
     if value < minimum:
         raise ValueError(f"{name} must be {minimum} or more, got {value}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be {maximum} or less, got {value}")
     return int(value)
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return True or False; other truth values are refused, "False" is a true one."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r}")
+    return bool(value)
+
+
+def as_grid(name: str, shape: Any, itemsize: int) -> Shape:
+    """Return the extents of a grid of 1 dimension or more whose nodes can be counted."""
+    if isinstance(shape, str) or not isinstance(shape, Iterable):
+        raise TypeError(
+            f"{name} must be a sequence of integers, got {type(shape).__name__} {shape!r}; "
+            f"for a point set write ({shape!r},)"
+        )
+    grid = tuple(as_count(f"{name}[{i}]", n) for i, n in enumerate(shape))
+    if not grid:
+        raise ValueError(f"{name} must have 1 dimension or more, got (); for one node use (1,)")
+    num_bytes = math.prod(grid) * itemsize
+    # No axis alone may overflow either, or an empty grid would.
+    if max(num_bytes, *grid, 0) > np.iinfo(np.int64).max:
+        raise MemoryError(
+            f"{name} {grid} needs {num_bytes} bytes for one value per node, more than can be "
+            f"addressed; split the grid"
+        )
+    return grid
+
+
+def as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return float32 or float64."""
+    wanted = "dtype must be float32 or float64"
+    if dtype is None:
+        raise TypeError(f"{wanted}, got None; leave it out for float32")
+    try:
+        result = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{wanted}, got {dtype!r}; use numpy.float32 or numpy.float64") from error
+    if result not in _FLOATS:
+        raise ValueError(f"{wanted}, got {result}; use numpy.float32 or numpy.float64")
+    return result
+
+
+def as_labels(labels: Any, way_out: str) -> npt.NDArray[Any]:
+    """Return an array of integers; booleans count as 0 and 1."""
+    given = as_plain_array("labels", labels)
+    if given.dtype.kind not in "iub":
+        raise TypeError(f"labels must be integers, got dtype {given.dtype}; {way_out}")
+    return given
 
 
 def as_sigma(name: str, value: float | Sequence[float] | npt.ArrayLike) -> tuple[float, ...]:
     """Return standard deviations as a tuple: one for a number, else one per entry."""
     if isinstance(value, str):
         raise TypeError(f"{name} must be a number or a sequence of numbers, got a string")
-    if np.ndim(value) == 0:
-        return (as_number(name, np.asarray(value)[()], positive=True),)
-    if np.ndim(value) != 1 or np.size(value) == 0:
+    if isinstance(value, bool | int | float | complex):
+        return (as_number(name, value, positive=True),)
+    given = as_plain_array(name, value)
+    if given.ndim == 0:
+        return (as_number(name, given[()], positive=True),)
+    if given.ndim != 1 or given.size == 0:
         raise ValueError(
             f"{name} must be a number or a flat sequence of numbers, "
-            f"got an array of shape {np.shape(value)}"
+            f"got an array of shape {given.shape}"
         )
-    entries = np.asarray(value).tolist()
-    return tuple(as_number(f"{name}[{i}]", v, positive=True) for i, v in enumerate(entries))
+    return tuple(as_number(f"{name}[{i}]", v, positive=True) for i, v in enumerate(given.tolist()))
 
 
-def spread_sigma(name: str, sigma: tuple[float, ...], count: int, per: str) -> list[float]:
+def spread_sigma(
+    name: str, sigma: tuple[float, ...], count: int, per: str, dtype: np.dtype[Any]
+) -> list[float]:
     """Return `count` standard deviations from one or from exactly as many."""
-    if len(sigma) == 1:
-        return list(sigma) * count
-    if len(sigma) != count:
+    if len(sigma) not in (1, count):
         raise ValueError(
-            f"{name} has {len(sigma)} values, but there are {count} {per}; "
-            f"give one number for all, or one per {per.removesuffix('s')}"
+            f"{name} has {len(sigma)} values, but the number of {per} is {count}; "
+            f"give one number for all, or one for each"
         )
-    return list(sigma)
+    smallest = float(np.finfo(dtype).tiny)
+    if min(sigma) < smallest:
+        raise ValueError(
+            f"{name} must be {smallest:.3g} or more in {dtype}, got {min(sigma)}; "
+            f"rescale the features, or compute in float64"
+        )
+    return list(sigma) * count if len(sigma) == 1 else list(sigma)
 
 
 def axis_index(name: str, axis: Any, ndim: int) -> int:
     """Return an axis as 0 .. ndim-1."""
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(axis).__name__}")
+        raise TypeError(f"{name} must be an integer, got {type(axis).__name__} {axis!r}")
     if not -ndim <= axis < ndim:
         raise ValueError(f"{name} must be in [{-ndim}, {ndim}), got {axis} for {ndim} dimensions")
     return int(axis) % ndim
@@ -124,3 +233,20 @@ def channels_first(array: FloatArray, axis: int) -> FloatArray:
     # Not reshape(channels, -1), which cannot tell the size of an empty array.
     table: FloatArray = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
     return table
+
+
+def check_out(out: FloatArray, shape: Shape, dtype: np.dtype[Any]) -> None:
+    """Raise unless a result of that shape and dtype can be written to the array in place."""
+    way_out = f"make it with numpy.empty({shape}, numpy.{dtype})"
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out must be a plain numpy array, got {type(out).__name__}; {way_out}")
+    if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        raise ValueError(
+            f"out must be a writable {dtype} array of shape {shape}, got "
+            f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}; {way_out}"
+        )
+    if not has_whole_steps(out):
+        raise ValueError(
+            f"out must be aligned and have strides of whole elements, got strides "
+            f"{out.strides} of bytes; {way_out}"
+        )

@@ -1,11 +1,17 @@
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, type_check_only
 
 import numpy as np
 import numpy.typing as npt
 
 _Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 _Compatibility: TypeAlias = list[tuple[str, list[float], float]]
+
+# The classes for float32 and float64 share no base at run time; here a private one says that
+# their interfaces are the same. Arrays and objects given to one must be of its own precision.
+
+@type_check_only
+class _PybindType(type): ...
 
 __version__: Final[str]
 compiler: Final[str]
@@ -19,7 +25,8 @@ def simd_level() -> str: ...
 def simd_available() -> str: ...
 def set_simd_level(name: str) -> None: ...
 
-class PointLatticeF32:
+@type_check_only
+class _PointLattice(metaclass=_PybindType):
     def __init__(self, features: _Floats) -> None: ...
     @property
     def num_points(self) -> int: ...
@@ -35,10 +42,11 @@ class PointLatticeF32:
     def filter(self, values: _Floats, transpose: bool, /) -> _Floats: ...
     def diagonal(self) -> _Floats: ...
 
-# The classes for float64 have the same interface.
-PointLatticeF64 = PointLatticeF32
+class PointLatticeF32(_PointLattice): ...
+class PointLatticeF64(_PointLattice): ...
 
-class KernelSpecF32:
+@type_check_only
+class _KernelSpec(metaclass=_PybindType):
     def __init__(
         self,
         sigma_position: list[float],
@@ -48,11 +56,13 @@ class KernelSpecF32:
         /,
     ) -> None: ...
 
-KernelSpecF64 = KernelSpecF32
+class KernelSpecF32(_KernelSpec): ...
+class KernelSpecF64(_KernelSpec): ...
 
-class CrfModelF32:
+@type_check_only
+class _CrfModel(metaclass=_PybindType):
     def __init__(
-        self, grid: list[int], kernels: list[KernelSpecF32], exclude_self: bool, /
+        self, grid: list[int], kernels: Sequence[_KernelSpec], exclude_self: bool, /
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...
@@ -62,22 +72,30 @@ class CrfModelF32:
         self, compatibility: _Compatibility, unary: _Floats, marginals: _Floats, /
     ) -> tuple[float, float, float, float]: ...
 
-CrfModelF64 = CrfModelF32
+class CrfModelF32(_CrfModel): ...
+class CrfModelF64(_CrfModel): ...
 
-class MeanFieldF32:
+@type_check_only
+class _MeanField(metaclass=_PybindType):
     def __init__(
         self,
-        model: CrfModelF32,
+        model: _CrfModel,
         compatibility: _Compatibility,
         unary: _Floats,
         keeps_marginals: bool,
         /,
     ) -> None: ...
     def run(
-        self, iterations: int, tolerance: float, callback: Callable[[], bool] | None, /
+        self,
+        iterations: int,
+        tolerance: float,
+        callback: Callable[[], bool] | None,
+        out: _Floats,
+        /,
     ) -> int: ...
     def update(self, wants_change: bool, /) -> float: ...
     def store(self, out: _Floats, /) -> None: ...
     def load(self, marginals: _Floats, /) -> None: ...
 
-MeanFieldF64 = MeanFieldF32
+class MeanFieldF32(_MeanField): ...
+class MeanFieldF64(_MeanField): ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,9 @@ def check_compatibility(compatibility: CompatibilityLike) -> Checked:
     """Return Potts or a (C,) or (C, C) array of float64 that nobody else can change."""
     if isinstance(compatibility, Potts):
         return compatibility
-    array = np.array(as_float_array("compatibility", compatibility), dtype=np.float64)
+    array = np.array(
+        as_float_array("compatibility", compatibility, can_skip=False), dtype=np.float64
+    )
     if array.ndim not in (1, 2) or array.shape[0] != array.shape[-1] or array.size == 0:
         raise ValueError(
             f"compatibility must be Potts() or have shape (C,) or (C, C) for C labels, "
@@ -71,8 +73,16 @@ def check_compatibility(compatibility: CompatibilityLike) -> Checked:
     return array
 
 
-def compatibility_terms(checked: Checked, weight: float, num_labels: int) -> CompatibilityTerms:
+def compatibility_terms(
+    checked: Checked, weight: float, num_labels: int, dtype: np.dtype[Any]
+) -> CompatibilityTerms:
     """Return ``weight * mu`` for the core, which never needs a Potts matrix in full."""
+    steepest = abs(checked.weight) if isinstance(checked, Potts) else float(np.abs(checked).max())
+    if not abs(weight) * steepest <= float(np.finfo(dtype).max):
+        raise ValueError(
+            f"weight times compatibility must fit {dtype}, got weight {weight:g} times "
+            f"{steepest:g}; use smaller ones: above about 100 a kernel alone decides"
+        )
     if isinstance(checked, Potts):
         # w [l != l'] = w - w [l = l']
         value = weight * checked.weight

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import FloatArray, as_count, as_float_array, as_number
+from densefield._arrays import FloatArray, as_count, as_flag, as_float_array, as_number
 from densefield.compatibility import Checked, CompatibilityLike, Potts, check_compatibility
 from densefield.inference import Callback, Inference, PreparedCRF
-from densefield.kernels import Kernel, Normalization, check_normalization
+from densefield.kernels import (
+    Bilateral,
+    Features,
+    Gaussian,
+    Kernel,
+    Normalization,
+    check_normalization,
+)
+
+_MAX_ITERATIONS = 2**31 - 1  # the core counts in 32 bits
 
 
 class DenseCRF:
@@ -55,8 +64,9 @@ class DenseCRF:
 
     Examples
     --------
+    >>> import densefield as df
     >>> import numpy as np
-    >>> crf = DenseCRF([Gaussian(sigma_space=1, weight=2)], iterations=5)
+    >>> crf = df.DenseCRF([df.Gaussian(sigma_space=1, weight=2)], iterations=5)
     >>> unary = np.zeros((2, 1, 5), np.float32)
     >>> unary[1, 0] = [1, 1, -0.2, 1, 1]
     >>> crf.infer(unary).argmax(axis=0)
@@ -75,18 +85,23 @@ class DenseCRF:
     ) -> None:
         if isinstance(kernels, Kernel):
             raise TypeError("kernels must be a sequence of kernels, got one; write [kernel]")
-        for kernel in kernels:
-            if not isinstance(kernel, Kernel):
+        if not isinstance(kernels, Iterable):
+            raise TypeError(
+                f"kernels must be a sequence of kernels, got {type(kernels).__name__}; "
+                f"for a model without any write []"
+            )
+        self._kernels = tuple(kernels)
+        for kernel in self._kernels:
+            if not isinstance(kernel, Gaussian | Bilateral | Features):
                 raise TypeError(
                     f"kernels must be Gaussian, Bilateral or Features, got {type(kernel).__name__}"
                 )
-        self._kernels = tuple(kernels)
         self._compatibility: Checked = check_compatibility(
             Potts() if compatibility is None else compatibility
         )
         self._normalization = check_normalization(normalization)
-        self._iterations = as_count("iterations", iterations)
-        self._exclude_self = bool(exclude_self)
+        self._iterations = as_count("iterations", iterations, maximum=_MAX_ITERATIONS)
+        self._exclude_self = as_flag("exclude_self", exclude_self)
         self._tolerance = as_number("tolerance", tolerance, minimum=0)
 
     @property

@@ -13,19 +13,25 @@ from densefield import _densefield
 from densefield._arrays import (
     FloatArray,
     Shape,
-    as_count,
+    as_dtype,
     as_float_array,
+    as_grid,
+    as_labels,
+    as_precision,
     as_sigma,
     axis_index,
     channels_first,
+    check_out,
     spread_sigma,
 )
 from densefield.compatibility import CompatibilityTerms, compatibility_terms
 from densefield.kernels import Bilateral, Features, Gaussian, Kernel
 
 if TYPE_CHECKING:
+    from densefield._densefield import _CrfModel, _MeanField
     from densefield.crf import DenseCRF
 
+_MAX_DIM = 32  # kMaxDim of the C++ core, which checks it too
 Callback: TypeAlias = Callable[[int, FloatArray], Any]
 
 
@@ -55,10 +61,8 @@ class PreparedCRF:
         check_finite: bool,
     ) -> None:
         self.crf = crf
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
-        grid = None if shape is None else tuple(as_count("shape", n) for n in shape)
+        self.dtype = as_dtype(dtype)
+        grid = None if shape is None else as_grid("shape", shape, self.dtype.itemsize)
         channels, self.shape = self._image_channels(image, grid, channel_axis, check_finite)
         self._core = self._build(channels) if math.prod(self.shape) else None
 
@@ -103,15 +107,20 @@ class PreparedCRF:
         values, axis = self._unary(unary, label_axis, check_finite)
         result = self._result(values.shape, out)
         table = channels_first(result, axis)
+        if callback is not None and not callable(callback):
+            raise TypeError(
+                f"callback must be a function of (iteration, q), got {type(callback).__name__}"
+            )
         if self._core is None:
+            self._compatibility(values.shape[axis])  # a misfit is an error here too
             return result
         keeps = callback is not None or self.crf.tolerance > 0
         field = self._field(channels_first(values, axis), keeps or self.crf.iterations == 0)
         report = None
         if callback is not None:
             report = _reporter(field, callback, values.shape, axis, self.dtype)
-        field.run(self.crf.iterations, self.crf.tolerance, report)
-        _store(field, table, result, axis)
+        field.run(self.crf.iterations, self.crf.tolerance, report, table)
+        _copy_back(table, result, axis)
         return result
 
     def start(
@@ -149,9 +158,7 @@ class PreparedCRF:
     ) -> float:
         """Energy of a labelling; see `DenseCRF.energy`."""
         values, axis = self._unary(unary, label_axis, check_finite)
-        given = np.asarray(labels)
-        if given.dtype.kind not in "iub":
-            raise TypeError(f"labels must be integers, got dtype {given.dtype}; use argmax")
+        given = as_labels(labels, "for marginals use argmax over the labels")
         if given.shape != self.shape:
             raise ValueError(f"labels must have the grid's shape {self.shape}, got {given.shape}")
         count = values.shape[axis]
@@ -172,33 +179,26 @@ class PreparedCRF:
         if grid != self.shape:
             raise ValueError(
                 f"unary must have shape (C, {', '.join(map(str, self.shape))}) for this image, "
-                f"got {values.shape}; if its labels are not the first axis, set label_axis"
+                f"got {values.shape}; if its labels are not the first axis, set label_axis; "
+                f"if the image has no channels, prepare it with channel_axis=None"
             )
-        return np.asarray(values, dtype=self.dtype), axis_index(
-            "label_axis", label_axis, values.ndim
-        )
+        axis = axis_index("label_axis", label_axis, values.ndim)
+        return as_precision("unary", values, self.dtype), axis
 
     def _result(self, shape: Shape, out: FloatArray | None) -> FloatArray:
-        if out is None:
-            return np.empty(shape, self.dtype)
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"out must be a numpy array, got {type(out).__name__}")
-        if out.shape != shape or out.dtype != self.dtype or not out.flags.writeable:
-            raise ValueError(
-                f"out must be a writable {self.dtype} array of shape {shape}, got "
-                f"{'' if out.flags.writeable else 'read-only '}{out.dtype} {out.shape}"
-            )
-        return out
+        if out is not None:
+            check_out(out, shape, self.dtype)
+        return np.empty(shape, self.dtype) if out is None else out
 
     def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
         terms = []
         for kernel in self.crf.kernels:
             mu = kernel.checked_compatibility
             mu = self.crf.compatibility if mu is None else mu
-            terms.append(compatibility_terms(mu, kernel.weight, num_labels))
+            terms.append(compatibility_terms(mu, kernel.weight, num_labels, self.dtype))
         return terms
 
-    def _field(self, table: FloatArray, keeps_marginals: bool) -> _densefield.MeanFieldF32:
+    def _field(self, table: FloatArray, keeps_marginals: bool) -> _MeanField:
         kind = _densefield.MeanFieldF64 if self.dtype == np.float64 else _densefield.MeanFieldF32
         assert self._core is not None
         return kind(self._core, self._compatibility(table.shape[0]), table, keeps_marginals)
@@ -208,7 +208,7 @@ class PreparedCRF:
     ) -> tuple[float, float, float, float]:
         if self._core is None:
             return 0.0, 0.0, 0.0, 0.0
-        q = np.asarray(marginals, dtype=self.dtype)
+        q = as_precision("q", marginals, self.dtype)
         return self._core.energy_terms(
             self._compatibility(unary.shape[axis]),
             channels_first(unary, axis),
@@ -233,6 +233,8 @@ class PreparedCRF:
                 )
             return None, grid
         values = as_float_array("image", image, check_finite=check_finite)
+        if values.ndim == 0:
+            raise ValueError("image must have a grid of 1 dimension or more, got a single number")
         has_channels = channel_axis is not None and (grid is None or values.ndim > len(grid))
         if has_channels:
             axis = axis_index("channel_axis", channel_axis, values.ndim)
@@ -246,12 +248,15 @@ class PreparedCRF:
                 f"labels-last unaries need label_axis=-1"
             )
         if not own:
-            raise ValueError(f"image must have a grid of 1 dimension or more, got {values.shape}")
+            raise ValueError(
+                f"image must have a grid of 1 dimension or more, got {values.shape}; "
+                f"if it has no channels, set channel_axis=None"
+            )
         if values.shape[axis] == 0:
             raise ValueError(f"image must have at least one channel, got shape {values.shape}")
-        return channels_first(np.asarray(values, dtype=self.dtype), axis), own
+        return channels_first(as_precision("image", values, self.dtype), axis), own
 
-    def _build(self, channels: FloatArray | None) -> _densefield.CrfModelF32:
+    def _build(self, channels: FloatArray | None) -> _CrfModel:
         double = self.dtype == np.float64
         spec = _densefield.KernelSpecF64 if double else _densefield.KernelSpecF32
         model = _densefield.CrfModelF64 if double else _densefield.CrfModelF32
@@ -267,7 +272,7 @@ class PreparedCRF:
         """Return standard deviations of x, y, .., the values, and their standard deviations."""
         none = np.empty((0, math.prod(self.shape)), self.dtype)
         if isinstance(kernel, Features):
-            table = np.asarray(kernel.array, dtype=self.dtype)
+            table = as_precision("features", kernel.array, self.dtype)
             nodes = math.prod(self.shape)
             if table.shape[:-1] not in (self.shape, (nodes,)):
                 raise ValueError(
@@ -277,18 +282,29 @@ class PreparedCRF:
             return [], channels_first(table, -1), [1.0] * table.shape[-1]
         assert isinstance(kernel, Gaussian | Bilateral)
         space = spread_sigma(
-            "sigma_space", as_sigma("sigma_space", kernel.sigma_space), len(self.shape), "grid axes"
+            "sigma_space",
+            as_sigma("sigma_space", kernel.sigma_space),
+            len(self.shape),
+            "grid axes",
+            self.dtype,
         )
         # The core takes x first, that is the last axis.
         space.reverse()
         if isinstance(kernel, Gaussian):
             return space, none, []
         assert channels is not None
+        if len(self.shape) + channels.shape[0] > _MAX_DIM:
+            raise ValueError(
+                f"image must have up to {_MAX_DIM - len(self.shape)} channels for a Bilateral "
+                f"kernel on this grid, got {channels.shape[0]}; if the image has no channels, "
+                f"set channel_axis=None; if they come first, channel_axis=0"
+            )
         color = spread_sigma(
             "sigma_color",
             as_sigma("sigma_color", kernel.sigma_color),
             channels.shape[0],
             "image channels",
+            self.dtype,
         )
         return space, channels, color
 
@@ -333,18 +349,18 @@ class Inference:
         """The marginals so far, in the unary's shape: a copy. Assign to go on from others."""
         result = np.empty(self._unary.shape, self._prepared.dtype)
         if self._core is not None:
-            _store(self._core, channels_first(result, self._axis), result, self._axis)
+            _store(self._core, result, self._axis)
         return result
 
     @q.setter
     def q(self, marginals: npt.ArrayLike) -> None:
-        values = as_float_array("q", marginals)
+        values = as_float_array("q", marginals, can_skip=False)
         if values.shape != self._unary.shape:
             raise ValueError(
                 f"q must have the shape of the unary, {self._unary.shape}, got {values.shape}"
             )
         if self._core is not None:
-            table = channels_first(np.asarray(values, dtype=self._prepared.dtype), self._axis)
+            table = channels_first(as_precision("q", values, self._prepared.dtype), self._axis)
             self._core.load(table)
 
     def kl_divergence(self) -> float:
@@ -354,17 +370,22 @@ class Inference:
         )
 
 
-def _store(
-    field: _densefield.MeanFieldF32, table: FloatArray, result: FloatArray, axis: int
-) -> None:
-    """Write the marginals into `result`, of which `table` is a view or, if need be, a copy."""
+def _store(field: _MeanField, result: FloatArray, axis: int) -> None:
+    """Write the marginals into an array of the unary's shape."""
+    table = channels_first(result, axis)
     field.store(table)
-    if not np.shares_memory(table, result):
-        np.moveaxis(result, axis, 0)[...] = table.reshape(np.moveaxis(result, axis, 0).shape)
+    _copy_back(table, result, axis)
+
+
+def _copy_back(table: FloatArray, result: FloatArray, axis: int) -> None:
+    """Fill `result` from its (channels, nodes) form, if that had to be a copy."""
+    if not np.may_share_memory(table, result):  # a copy lies elsewhere altogether
+        labels_first = np.moveaxis(result, axis, 0)
+        labels_first[...] = table.reshape(labels_first.shape)
 
 
 def _reporter(
-    field: _densefield.MeanFieldF32, callback: Callback, shape: Shape, axis: int, dtype: Any
+    field: _MeanField, callback: Callback, shape: Shape, axis: int, dtype: Any
 ) -> Callable[[], bool]:
     """Return what the core calls after an update: the user's callback with marginals."""
     iteration = 0
@@ -373,7 +394,7 @@ def _reporter(
         nonlocal iteration
         iteration += 1
         q = np.empty(shape, dtype)
-        _store(field, channels_first(q, axis), q, axis)
+        _store(field, q, axis)
         return bool(callback(iteration, q))
 
     return report

@@ -17,6 +17,11 @@ Normalization: TypeAlias = Literal["none", "before", "after", "symmetric"]
 
 def check_normalization(value: str) -> Normalization:
     """Return the mode of maths §3, or raise ValueError with the modes there are."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"normalization must be a string, one of "
+            f"{', '.join(map(repr, get_args(Normalization)))}, got {type(value).__name__}"
+        )
     for mode in get_args(Normalization):
         if value == mode:
             checked: Normalization = mode

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from densefield import _densefield
-from densefield._arrays import FloatArray, as_float_array
+from densefield._arrays import FloatArray, as_flag, as_float_array, as_precision
 
 
 class PermutohedralLattice:
@@ -55,7 +55,7 @@ class PermutohedralLattice:
     >>> lattice = PermutohedralLattice(np.array([[0.0], [0.1], [9.0]]))
     >>> smooth = lattice.filter([1.0, 0.0, 0.0]) / lattice.filter(np.ones(3))
     >>> smooth.round(2)
-    array([0.5, 0.5, 0. ])
+    array([0.51, 0.5 , 0.  ])
     """
 
     def __init__(self, features: npt.ArrayLike, *, check_finite: bool = True) -> None:
@@ -146,7 +146,7 @@ class PermutohedralLattice:
             If the values are not finite real numbers, or not M rows.
         """
         table = self._table("vertices", vertices, self.num_vertices, "num_vertices", check_finite)
-        return _like(vertices, self._core.blur(table, bool(reverse)))
+        return _like(vertices, self._core.blur(table, as_flag("reverse", reverse)))
 
     def slice(self, vertices: npt.ArrayLike, *, check_finite: bool = True) -> FloatArray:
         """Interpolate values on the vertices at the points, maths §4 step 7.
@@ -196,7 +196,7 @@ class PermutohedralLattice:
             If the values are not finite real numbers, or not N rows.
         """
         table = self._table("values", values, self.num_points, "num_points", check_finite)
-        return _like(values, self._core.filter(table, bool(transpose)))
+        return _like(values, self._core.filter(table, as_flag("transpose", transpose)))
 
     def diagonal(self) -> FloatArray:
         """Return what each point's own value contributes to its result, (N,).
@@ -212,10 +212,10 @@ class PermutohedralLattice:
         if array.ndim not in (1, 2) or array.shape[0] != rows:
             raise ValueError(
                 f"{name} must have shape ({rows}, C) or ({rows},) for {meaning} = {rows}, "
-                f"got {array.shape}"
+                f"got {array.shape}; channels come last, transpose the values if they are first"
             )
         table = array if array.ndim == 2 else array[:, None]
-        return np.asarray(table, dtype=self.dtype)
+        return as_precision(name, table, self.dtype)
 
 
 def _like(given: npt.ArrayLike, table: FloatArray) -> FloatArray:

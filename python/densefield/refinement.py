@@ -100,7 +100,7 @@ def refine(
     model = default_crf() if crf is None else crf
     if not isinstance(model, DenseCRF):
         raise TypeError(f"crf must be a DenseCRF, got {type(model).__name__}")
-    p = as_float_array("probabilities", probabilities)
+    p = as_float_array("probabilities", probabilities, can_skip=False)
     unary = unary_from_probabilities(p, check_finite=False)
     q = model.infer(unary, image, label_axis=label_axis, channel_axis=channel_axis)
     labels = q.argmax(axis=axis_index("label_axis", label_axis, p.ndim))

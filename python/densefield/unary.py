@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import FloatArray, as_count, as_float_array, as_number, axis_index
+from densefield._arrays import (
+    FloatArray,
+    as_count,
+    as_float_array,
+    as_labels,
+    as_number,
+    axis_index,
+)
 
 
 def unary_from_probabilities(
@@ -41,7 +48,7 @@ def unary_from_probabilities(
     array([[ 0.  ],
            [11.51]])
     """
-    p = as_float_array("probabilities", probabilities, check_finite=check_finite)
+    p = np.atleast_1d(as_float_array("probabilities", probabilities, check_finite=check_finite))
     epsilon = as_number("epsilon", epsilon, positive=True)
     if epsilon >= 1:
         raise ValueError(f"epsilon must be below 1, got {epsilon}")
@@ -51,7 +58,8 @@ def unary_from_probabilities(
             f"probabilities must lie in [0, 1], got values from {p.min():g} to {p.max():g}; "
             f"for network scores use unary_from_logits"
         )
-    energies = np.clip(p, epsilon, 1)
+    # Not below what the array's precision can hold: the logarithm of 0 is infinite.
+    energies = np.clip(p, max(epsilon, float(np.finfo(p.dtype).tiny)), 1)
     np.log(energies, out=energies)
     np.negative(energies, out=energies)
     energies += 0  # -log(1) is -0
@@ -140,11 +148,10 @@ def unary_from_labels(
     array([[0.105, 2.303],
            [2.303, 0.105]], dtype=float32)
     """
-    given = np.asarray(labels)
-    if given.dtype.kind not in "iub":
+    given = as_labels(labels, "for probabilities use unary_from_probabilities")
+    if unknown is not None and not isinstance(unknown, int | np.integer):
         raise TypeError(
-            f"labels must be integers, got dtype {given.dtype}; "
-            f"for probabilities use unary_from_probabilities"
+            f"unknown must be an integer or None, got {type(unknown).__name__} {unknown!r}"
         )
     count = as_count("num_labels", num_labels, minimum=2)
     confidence = as_number("confidence", confidence, positive=True)

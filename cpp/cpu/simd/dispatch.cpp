@@ -21,13 +21,13 @@ struct LevelEntry {
 const std::vector<LevelEntry>& levels() {
   static const std::vector<LevelEntry> entries = [] {
     std::vector<LevelEntry> list;
-    list.push_back({"base", true, kernels_base(embed_float_base()),
-                    kernels_base(embed_double_base())});
+    list.push_back(
+        {"base", true, kernels_base(embed_float_base()), kernels_base(embed_double_base())});
 #ifdef DF_X86_64
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    list.push_back({"avx2", avx2, kernels_avx2(embed_float_avx2()),
-                    kernels_avx2(embed_double_avx2())});
+    list.push_back(
+        {"avx2", avx2, kernels_avx2(embed_float_avx2()), kernels_avx2(embed_double_avx2())});
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512bw");

@@ -28,14 +28,27 @@ DF_HD void store(T* to, Vec<T> x) {
   *reinterpret_cast<Aliasing*>(to) = x;
 }
 
+// x in every lane. Subtracting 0 changes no value, so only the broadcast is left.
+template <typename T>
+DF_HD Vec<T> broadcast(T x) {
+  return x - Vec<T>{};
+}
+
 // A padded row of NV vectors in registers, or, as Row<T, 0>, of any number in memory.
-// Both are used alike; `storage` and `size` matter to the second only.
+// Both are used alike: `storage` and `size` matter to the second only, which lives in its
+// storage, so that restoring and saving matter to the first only.
 template <typename T, int NV>
 struct Row {
   Row(T* /*storage*/, int64_t /*size*/) {}
   static constexpr int size() { return NV; }
   DF_HD Vec<T> get(int v) const { return v_[v]; }
   DF_HD void set(int v, Vec<T> x) { v_[v] = x; }
+  DF_HD void restore(const T* from) {
+    for (int v = 0; v < NV; ++v) v_[v] = load(from + v * kLanes<T>);
+  }
+  DF_HD void save(T* to) const {
+    for (int v = 0; v < NV; ++v) store(to + v * kLanes<T>, v_[v]);
+  }
 
  private:
   Vec<T> v_[NV];
@@ -46,6 +59,8 @@ struct Row<T, 0> {
   DF_HD int size() const { return size_; }
   DF_HD Vec<T> get(int v) const { return load(data_ + v * kLanes<T>); }
   DF_HD void set(int v, Vec<T> x) { store(data_ + v * kLanes<T>, x); }
+  DF_HD void restore(const T* /*storage*/) const {}
+  DF_HD void save(T* /*storage*/) const {}
 
  private:
   T* data_;
@@ -71,7 +86,7 @@ DF_HD void slice_point(const T* weight, const uint16_t* corner, int num_corners,
                        int64_t stride, R& row) {
   fill(row, [&](int) { return Vec<T>{}; });
   for (int k = 0; k < num_corners; ++k) {
-    const Vec<T> w = Vec<T>{} + weight[k];
+    const Vec<T> w = broadcast(weight[k]);
     const T* vertex = vertices + corner[k] * stride;
     fill(row, [&](int v) { return row.get(v) + w * load(vertex, v); });
   }
@@ -82,7 +97,7 @@ template <typename T, typename R>
 DF_HD void splat_point(const T* weight, const uint16_t* corner, int num_corners, const R& row,
                        T* sums, int64_t stride) {
   for (int k = 0; k < num_corners; ++k) {
-    const Vec<T> w = Vec<T>{} + weight[k];
+    const Vec<T> w = broadcast(weight[k]);
     T* sum = sums + corner[k] * stride;
     for (int v = 0; v < row.size(); ++v) store(sum + v * kLanes<T>, load(sum, v) + w * row.get(v));
   }
@@ -180,14 +195,15 @@ void blur(const int32_t* neighbour, int64_t begin, int64_t end, const T* from, T
 }  // namespace densefield::simd
 
 #include "pass-inl.h"
+#include "transpose-inl.h"
 
 namespace densefield::simd {
 namespace {
 
 template <typename T>
 Kernels<T> make_kernels(decltype(Kernels<T>::embed) embed) {
-  return {embed,   &splat<T>,    &slice<T>, &gather_rows<T>,
-          &sum_rows<T>, &blur<T>, &mean_field_pass<T>};
+  return {embed,        &splat<T>, &slice<T>,          &gather_rows<T>,
+          &sum_rows<T>, &blur<T>,  &mean_field_pass<T>, &load_rows<T>, &store_rows<T>};
 }
 
 }  // namespace

@@ -34,17 +34,21 @@ struct BlockCorners {
   const uint16_t* corner;  // [count, num_corners] vertex within the block
 };
 
+// Points of a pass that are worked on together: 3 KB of scores for 21 labels.
+constexpr int64_t kPassChunk = 32;
+constexpr int64_t kPassScratchRows = kPassChunk + 2;
+
 enum class CompatibilityKind { scalar, vector, matrix };
 
 // One kernel's part in a mean-field pass over one block.
 template <typename T>
 struct PassKernel {
   BlockCorners<T> corners;
-  const T* vertices;    // [num_block_vertices, stride] blurred; nullptr: no message yet
-  T* sums;              // [num_block_vertices, stride] in/out, marginals are added; or nullptr
-  const T* pre;         // [count] scale of what is splatted
-  const T* post;        // [count] scale of what is sliced
-  const T* self;        // [count] share of a node's own marginal in its message; or nullptr
+  const T* vertices;  // [num_block_vertices, stride] blurred; nullptr: no message yet
+  T* sums;            // [num_block_vertices, stride] in/out, marginals are added; or nullptr
+  const T* pre;       // [count] scale of what is splatted
+  const T* post;      // [count] scale of what is sliced
+  const T* self;      // [count] share of a node's own marginal in its message; or nullptr
   CompatibilityKind kind;
   const T* compatibility;  // [1], [stride], or [num_labels, stride]: column l' first
 };
@@ -52,16 +56,16 @@ struct PassKernel {
 template <typename T>
 struct PassBlock {
   int64_t count;
-  int64_t stride;       // elements of a padded row
+  int64_t stride;  // elements of a padded row
   int64_t num_labels;
   int num_kernels;
   const PassKernel<T>* kernels;
-  const T* unary;       // [count, stride], padding holds a large energy
-  const T* energy;      // [count, stride] pairwise energy of other operators; or nullptr
-  const T* previous;    // [count, stride] marginals before the pass; or nullptr
-  T* marginals;         // [count, stride] out, may be `previous`; or nullptr
-  T* scratch;           // [4, stride]
-  T* change;            // out, largest |marginal - previous|; or nullptr
+  const T* unary;     // [count, stride], padding holds a large energy
+  const T* energy;    // [count, stride] pairwise energy of other operators; or nullptr
+  const T* previous;  // [count, stride] marginals before the pass; or nullptr
+  T* marginals;       // [count, stride] out, may be `previous`; or nullptr
+  T* scratch;         // [kPassScratchRows, stride]
+  T* change;          // out, largest |marginal - previous|; or nullptr
 };
 
 template <typename T>
@@ -82,7 +86,13 @@ struct Kernels {
   // One direction of the blur; a missing neighbour is the row of zeros behind the last one.
   void (*blur)(const int32_t* neighbour, int64_t begin, int64_t end, const T* from, T* to,
                int64_t stride);
-  void (*pass)(const PassBlock<T>&);
+  void (*pass)(PassBlock<T>);
+  // rows[i][c] = from[c * channel_stride + i]; `padding` behind the last channel.
+  void (*load_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
+                    T padding, T* rows, int64_t stride);
+  // to[c * channel_stride + i] = rows[i][c]
+  void (*store_rows)(const T* rows, int64_t stride, int64_t count, int64_t num_channels, T* to,
+                     int64_t channel_stride);
 };
 
 template <typename T>

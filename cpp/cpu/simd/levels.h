@@ -8,10 +8,10 @@ namespace densefield::simd {
 using EmbedFloat = void (*)(const EmbedBlock<float, int32_t>&);
 using EmbedDouble = void (*)(const EmbedBlock<double, int64_t>&);
 
-#define DF_DECLARE_LEVEL(level)                  \
-  EmbedFloat embed_float_##level();              \
-  EmbedDouble embed_double_##level();            \
-  Kernels<float> kernels_##level(EmbedFloat);    \
+#define DF_DECLARE_LEVEL(level)               \
+  EmbedFloat embed_float_##level();           \
+  EmbedDouble embed_double_##level();         \
+  Kernels<float> kernels_##level(EmbedFloat); \
   Kernels<double> kernels_##level(EmbedDouble);
 
 DF_DECLARE_LEVEL(base)

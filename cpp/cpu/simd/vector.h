@@ -63,8 +63,7 @@ DF_HD V fold_max(V x) {
 template <typename V>
 DF_HD V fold_sum(V x) {
   constexpr int kLanes = static_cast<int>(sizeof(V) / sizeof(Scalar<V>));
-  for (int distance = kLanes / 2; distance > 0; distance /= 2)
-    x = x + swap_lanes(x, distance);
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) x = x + swap_lanes(x, distance);
   return x;
 }
 

@@ -42,12 +42,13 @@ struct MeanFieldPass {
   std::span<const LatticeKernel<T>> kernels;
   std::span<const CompatibilityTable<T>> compatibility;      // one per kernel
   std::span<const std::unique_ptr<VertexRows<T>>> vertices;  // one per kernel
-  bool has_messages;     // false: softmax of the unary alone, maths §2 start
-  bool splats;           // false: nothing will be read after this update
-  const T* unary;        // [N, stride]
-  const T* energy;       // [N, stride] pairwise energy of other operators; or nullptr
-  T* marginals;          // [N, stride] in: last update's where needed, out: this one's; or nullptr
-  bool wants_change;     // needs `marginals`
+  bool has_messages;  // false: softmax of the unary alone, maths §2 start
+  bool splats;        // false: nothing will be read after this update
+  const T* unary;     // [N, stride]
+  const T* energy;    // [N, stride] pairwise energy of other operators; or nullptr
+  T* marginals;       // [N, stride] in: last update's where needed, out: this one's; or nullptr
+  bool wants_change;  // needs `marginals`
+  const NodeView<T>* result;  // the caller's array for this update's marginals; or nullptr
 };
 
 // Sums for KL divergence and energy, maths §2, of one kernel.

@@ -64,24 +64,26 @@ class MeanField {
   int64_t num_labels() const { return num_labels_; }
   int num_updates() const { return num_updates_; }
 
-  // One update. `is_last`: no further one follows. Returns max |change| if `wants_change`,
-  // which needs kept marginals.
-  T update(bool is_last, bool wants_change);
+  // One update. Returns max |change| if `wants_change`, which needs kept marginals.
+  T update(bool wants_change);
+  // The last update: its marginals go to the caller's array and no further one can follow.
+  void finish(NodeView<T> to);
   // Marginals of the latest update into the caller's array.
   void store_marginals(NodeView<T> to) const;
   // Replaces the marginals: the next update starts from these.
   void load_marginals(NodeView<const T> from);
 
  private:
-  T pass(bool has_messages, bool splats, bool wants_change);
+  void blur_messages();
+  T pass(bool has_messages, bool wants_change, const NodeView<T>* result);
 
   std::shared_ptr<const CrfModel<T>> model_;
   int64_t num_labels_;
   bool keeps_marginals_;
-  bool can_continue_ = true;
+  bool is_finished_ = false;
   int num_updates_ = 0;
   Buffer<T> unary_;      // [N, stride]
-  Buffer<T> marginals_;  // [N, stride]
+  Buffer<T> marginals_;  // [N, stride] if kept
   std::vector<CompatibilityTable<T>> compatibility_;
   std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
 };
@@ -90,13 +92,16 @@ template <typename T>
 struct InferenceOptions {
   int iterations = 10;
   double tolerance = 0;  // stop when no marginal changes by more; 0: never
+  // Called before every update; throws to end the inference. Empty: not called.
+  std::function<void()> interrupt;
   // Called after every update; false stops. May throw. Empty: not called.
   std::function<bool(MeanField<T>&)> after_update;
 };
 
-// Runs updates until one of the options says stop; returns how many were made.
+// Runs updates until one of the options says stop and stores the marginals; returns how many
+// were made. Without iterations, and to stop early, the marginals must be kept.
 template <typename T>
-int run_inference(MeanField<T>& mean_field, const InferenceOptions<T>& options);
+int run_inference(MeanField<T>& mean_field, const InferenceOptions<T>& options, NodeView<T> out);
 
 // The terms of KL divergence and energy, maths §2, at any marginals (one-hot for a labelling).
 struct EnergyTerms {
