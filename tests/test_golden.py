@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from golden import CROPS, SETTINGS, load_golden, weighted_feature_arrays
 
 import densefield as df
+from golden import CROPS, SETTINGS, load_golden, weighted_feature_arrays
 
 
 def model_of(setting, golden):
@@ -13,7 +13,7 @@ def model_of(setting, golden):
     for kernel in setting.kernels:
         space = np.atleast_1d(kernel.sigma_space)[::-1].tolist()
         if kernel.sigma_color is None:
-            kernels.append(df.Gaussian(sigma_space=space, weight=kernel.weight))
+            kernels.append(df.Gaussian(sigma_space=space, weight=kernel.weight, method="lattice"))
         else:
             kernels.append(
                 df.Bilateral(

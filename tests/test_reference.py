@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import golden
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import golden
 from densefield import reference
 from densefield.reference.lattice import _enclosing_simplex
 

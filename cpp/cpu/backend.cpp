@@ -6,6 +6,7 @@
 
 #include "../core/normalization.h"
 #include "build.h"
+#include "grid_kernel.h"
 #include "densefield/threads.h"
 #include "steps.h"
 
@@ -45,6 +46,11 @@ class CpuBackend final : public Backend<T> {
                                                   const Features<T>& features) const override {
     return cpu::build_lattice<T>(std::static_pointer_cast<const CpuLayout>(layout), features);
   }
+  std::shared_ptr<const Lattice<T>> build_grid_kernel(std::shared_ptr<const NodeLayout> layout,
+                                                      const std::vector<T>& sigma) const override {
+    return cpu::build_grid_kernel<T>(std::static_pointer_cast<const CpuLayout>(layout), sigma);
+  }
+  int max_grid_kernel_axes() const override { return kMaxGridKernelAxes; }
   std::unique_ptr<VertexRows<T>> make_vertex_rows(const Lattice<T>& lattice,
                                                   int64_t num_channels) const override {
     return std::make_unique<CpuVertexRows<T>>(as_cpu(lattice), row_stride(num_channels));

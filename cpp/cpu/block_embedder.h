@@ -1,7 +1,7 @@
 // Embeds the points of one block and numbers the vertices they touch.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 #include <vector>
 
 #include "../core/embed.h"
@@ -107,6 +107,11 @@ class BlockEmbedder {
       weight[i] = static_cast<T>(weight_[i * kChunk + p]);
     }
     Key<W> key = cell_key_[p];
+    // Neighbours often share a simplex; then they share its corners.
+    if (p > 0 && key == cell_key_[p - 1] && std::equal(rank, rank + dim_ + 1, rank - dim_ - 1)) {
+      std::copy_n(corner - dim_ - 1, dim_ + 1, corner);
+      return;
+    }
     corner[0] = static_cast<uint16_t>(vertices_.find_or_add(key));
     for (int k = 1; k <= dim_; ++k) {
       key = key + steps_.unit[axis_of_rank[dim_ + 1 - k]];

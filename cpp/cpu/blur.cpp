@@ -8,9 +8,34 @@
 
 namespace densefield::cpu {
 
+namespace {
+
+constexpr int64_t kGrain = 1024;  // vertices per task: some 10 us
+
+// The filter G of a spatial kernel, axis by axis. It is symmetric, and the axes commute.
+template <typename T>
+void filter_nodes(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
+  int64_t pitch = 1;  // nodes from one to the next along the axis
+  for (size_t a = lattice.grid_axes.size(); a-- > 0;) {
+    const GridAxis<T>& axis = lattice.grid_axes[a];
+    const int64_t num_tasks = (lattice.vertex_count + kGrain - 1) / kGrain;
+    parallel_for(num_tasks, [&](int64_t task, int) {
+      simd::kernels<T>().filter_axis({task * kGrain,
+                                      std::min(lattice.vertex_count, (task + 1) * kGrain), pitch,
+                                      axis.num_nodes, axis.tap.data(),
+                                      static_cast<int64_t>(axis.tap.size()), rows.stride},
+                                     rows.vertices.data(), rows.spare.data());
+    });
+    std::swap(rows.vertices, rows.spare);
+    pitch *= axis.num_nodes;
+  }
+}
+
+}  // namespace
+
 template <typename T>
 void blur(const CpuLattice<T>& lattice, bool reverse, CpuVertexRows<T>& rows) {
-  constexpr int64_t kGrain = 1024;  // vertices per task: some 10 us
+  if (!lattice.grid_axes.empty()) return filter_nodes(lattice, rows);
   const int64_t num_vertices = lattice.vertex_count;
   const int64_t num_tasks = (num_vertices + kGrain - 1) / kGrain;
   for (int step = 0; step <= lattice.dimension; ++step) {

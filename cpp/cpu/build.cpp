@@ -10,33 +10,6 @@
 #include "densefield/threads.h"
 
 namespace densefield::cpu {
-namespace {
-
-constexpr int64_t kMaxVertices = std::numeric_limits<int32_t>::max() - 1;
-
-// Numbers the vertices of all blocks and fills slot_begin and vertex_of_slot.
-template <typename T, int W>
-VertexTable<W> number_vertices(const std::vector<std::vector<Key<W>>>& keys_of_block,
-                               CpuLattice<T>& lattice) {
-  int64_t num_slots = 0;
-  lattice.slot_begin.assign(1, 0);
-  for (const auto& keys : keys_of_block) {
-    num_slots += static_cast<int64_t>(keys.size());
-    lattice.slot_begin.push_back(num_slots);
-  }
-  if (num_slots > kMaxVertices)
-    fail_value(
-        "the lattice would have more than 2^31 vertices; split the points, or use larger "
-        "sigmas");
-  lattice.vertex_of_slot = Buffer<int32_t>(host_memory(), num_slots);
-  VertexTable<W> vertices(12);
-  int64_t slot = 0;
-  for (const auto& keys : keys_of_block)
-    for (const Key<W>& key : keys) lattice.vertex_of_slot[slot++] = vertices.find_or_add(key);
-  lattice.vertex_count = vertices.size();
-  return vertices;
-}
-
 // slots_of_vertex by counting sort, which keeps the order of the blocks.
 template <typename T>
 void list_slots(CpuLattice<T>& lattice) {
@@ -51,6 +24,34 @@ void list_slots(CpuLattice<T>& lattice) {
   for (int64_t s = 0; s < num_slots; ++s)
     lattice.slots_of_vertex[next[static_cast<size_t>(lattice.vertex_of_slot[s])]++] =
         static_cast<int32_t>(s);
+}
+
+void check_vertex_count(int64_t num_vertices, int64_t num_slots) {
+  if (std::max(num_vertices, num_slots) >= std::numeric_limits<int32_t>::max())
+    fail_value(
+        "the lattice would have more than 2^31 vertices; split the points, or use larger sigmas");
+}
+
+namespace {
+
+// Numbers the vertices of all blocks and fills slot_begin and vertex_of_slot.
+template <typename T, int W>
+VertexTable<W> number_vertices(const std::vector<std::vector<Key<W>>>& keys_of_block,
+                               CpuLattice<T>& lattice) {
+  int64_t num_slots = 0;
+  lattice.slot_begin.assign(1, 0);
+  for (const auto& keys : keys_of_block) {
+    num_slots += static_cast<int64_t>(keys.size());
+    lattice.slot_begin.push_back(num_slots);
+  }
+  check_vertex_count(0, num_slots);
+  lattice.vertex_of_slot = Buffer<int32_t>(host_memory(), num_slots);
+  VertexTable<W> vertices(12);
+  int64_t slot = 0;
+  for (const auto& keys : keys_of_block)
+    for (const Key<W>& key : keys) lattice.vertex_of_slot[slot++] = vertices.find_or_add(key);
+  lattice.vertex_count = vertices.size();
+  return vertices;
 }
 
 template <typename T, int W>
@@ -119,6 +120,7 @@ std::shared_ptr<const CpuLattice<T>> build_lattice(std::shared_ptr<const CpuLayo
   const KeyLayout keys = make_key_layout(*layout, features);
   auto lattice = std::make_shared<CpuLattice<T>>();
   lattice->dimension = keys.dim;
+  lattice->corners = keys.dim + 1;
   lattice->layout = std::move(layout);
   const int64_t entries = lattice->num_points() * lattice->num_corners();
   lattice->weight = Buffer<T>(host_memory(), entries);
@@ -135,5 +137,8 @@ template std::shared_ptr<const CpuLattice<float>> build_lattice(std::shared_ptr<
                                                                 const Features<float>&);
 template std::shared_ptr<const CpuLattice<double>> build_lattice(std::shared_ptr<const CpuLayout>,
                                                                  const Features<double>&);
+
+template void list_slots(CpuLattice<float>&);
+template void list_slots(CpuLattice<double>&);
 
 }  // namespace densefield::cpu

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <string>
 
@@ -114,6 +115,12 @@ std::vector<Range> elevated_ranges(const std::vector<Range>& feature) {
   return y;
 }
 
+std::string short_text(double x) {
+  char text[32];  // "-1.234e+308" and much to spare
+  std::snprintf(text, sizeof text, "%.4g", x);
+  return text;
+}
+
 }  // namespace
 
 template <typename T>
@@ -132,7 +139,7 @@ KeyLayout make_key_layout(const CpuLayout& layout, const Features<T>& features) 
     furthest = std::max({furthest, std::abs(range.low), std::abs(range.high)});
     if (!(furthest / size < kMaxCells))
       fail_value(
-          "features reach " + std::to_string(furthest / size) +
+          "features reach " + short_text(furthest / size) +
           " lattice cells and must stay within 2^30; use a larger sigma or subtract the mean");
     if (i == keys.dim) break;
     const int64_t low = static_cast<int64_t>(std::floor(range.low / size)) - kMargin;

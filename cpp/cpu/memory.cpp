@@ -76,8 +76,8 @@ class HostMemory final : public Memory {
   }
 
   std::mutex mutex_;
-  std::unordered_map<void*, std::size_t> size_of_;   // all blocks of kCachedBlock and more
-  std::multimap<std::size_t, void*> cached_;         // those that lie unused
+  std::unordered_map<void*, std::size_t> size_of_;  // all blocks of kCachedBlock and more
+  std::multimap<std::size_t, void*> cached_;        // those that lie unused
   std::size_t cached_bytes_ = 0;
 };
 

@@ -76,9 +76,9 @@ void store_nodes(const CpuLayout& layout, const T* rows, NodeView<T> to) {
   });
 }
 
-#define DF_INSTANTIATE(T)                                                       \
-  template int64_t padded_stride<T>(int64_t);                                   \
-  template void load_nodes(const CpuLayout&, NodeView<const T>, T, T*);         \
+#define DF_INSTANTIATE(T)                                                           \
+  template int64_t padded_stride<T>(int64_t);                                       \
+  template void load_nodes(const CpuLayout&, NodeView<const T>, T, T*);             \
   template void store_block(const CpuLayout&, const Block&, const T*, NodeView<T>); \
   template void store_nodes(const CpuLayout&, const T*, NodeView<T>);
 DF_INSTANTIATE(float)

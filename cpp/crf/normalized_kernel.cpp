@@ -2,8 +2,6 @@
 // K~ = diag(post) K diag(pre), so that no iteration pays for it.
 #include "normalized_kernel.h"
 
-#include "../core/blur.h"
-
 namespace densefield {
 namespace {
 
@@ -17,7 +15,7 @@ Buffer<T> normalization_scales(Backend<T>& backend, const NodeLayout& layout,
   const auto vertices = backend.make_vertex_rows(lattice, 1);
   backend.splat(lattice, rows.data(), nullptr, *vertices);
   backend.blur(lattice, false, *vertices);
-  backend.slice(lattice, *vertices, nullptr, slice_scale<T>(lattice.dim()), rows.data());
+  backend.slice(lattice, *vertices, nullptr, lattice.slice_scale(), rows.data());
   Buffer<T> scales(backend.memory(), num_nodes);
   backend.normalizer(layout, rows.data(), stride, square_root, scales.data());
   return scales;
@@ -28,21 +26,22 @@ Buffer<T> normalization_scales(Backend<T>& backend, const NodeLayout& layout,
 template <typename T>
 LatticeKernel<T> make_normalized_kernel(Backend<T>& backend,
                                         std::shared_ptr<const NodeLayout> layout,
-                                        const Features<T>& features, Normalization normalization) {
+                                        const KernelSpec<T>& spec) {
   const int64_t num_nodes = layout->num_nodes();
   LatticeKernel<T> kernel;
-  kernel.lattice = backend.build_lattice(layout, features);
+  kernel.lattice = spec.grid_sigma.empty() ? backend.build_lattice(layout, spec.features)
+                                           : backend.build_grid_kernel(layout, spec.grid_sigma);
   kernel.pre = Buffer<T>(backend.memory(), num_nodes);
   kernel.post = Buffer<T>(backend.memory(), num_nodes);
   backend.fill(T(1), num_nodes, kernel.pre.data());
-  backend.fill(slice_scale<T>(kernel.lattice->dim()), num_nodes, kernel.post.data());
-  if (normalization == Normalization::none) return kernel;
+  backend.fill(kernel.lattice->slice_scale(), num_nodes, kernel.post.data());
+  if (spec.normalization == Normalization::none) return kernel;
 
   const Buffer<T> scales = normalization_scales(backend, *layout, *kernel.lattice,
-                                                normalization == Normalization::symmetric);
-  if (normalization != Normalization::after)
+                                                spec.normalization == Normalization::symmetric);
+  if (spec.normalization != Normalization::after)
     backend.multiply(kernel.pre.data(), scales.data(), num_nodes, kernel.pre.data());
-  if (normalization != Normalization::before)
+  if (spec.normalization != Normalization::before)
     backend.multiply(kernel.post.data(), scales.data(), num_nodes, kernel.post.data());
   return kernel;
 }
@@ -66,7 +65,7 @@ Buffer<T> kernel_diagonal(Backend<T>& backend, const LatticeKernel<T>& kernel) {
   Buffer<T> diagonal(backend.memory(), num_nodes);
   Buffer<T> inverse_scale(backend.memory(), num_nodes);
   backend.diagonal(*kernel.lattice, diagonal.data());
-  backend.fill(T(1) / slice_scale<T>(kernel.lattice->dim()), num_nodes, inverse_scale.data());
+  backend.fill(T(1) / kernel.lattice->slice_scale(), num_nodes, inverse_scale.data());
   backend.multiply(diagonal.data(), inverse_scale.data(), num_nodes, diagonal.data());
   backend.multiply(diagonal.data(), kernel.pre.data(), num_nodes, diagonal.data());
   backend.multiply(diagonal.data(), kernel.post.data(), num_nodes, diagonal.data());
@@ -75,7 +74,7 @@ Buffer<T> kernel_diagonal(Backend<T>& backend, const LatticeKernel<T>& kernel) {
 
 #define DF_INSTANTIATE(T)                                                                          \
   template LatticeKernel<T> make_normalized_kernel(Backend<T>&, std::shared_ptr<const NodeLayout>, \
-                                                   const Features<T>&, Normalization);             \
+                                                   const KernelSpec<T>&);             \
   template void apply_kernel(const Backend<T>&, const LatticeKernel<T>&, const T*, int64_t, bool,  \
                              T*);                                                                  \
   template Buffer<T> kernel_diagonal(Backend<T>&, const LatticeKernel<T>&);

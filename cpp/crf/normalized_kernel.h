@@ -8,6 +8,6 @@ namespace densefield {
 template <typename T>
 LatticeKernel<T> make_normalized_kernel(Backend<T>& backend,
                                         std::shared_ptr<const NodeLayout> layout,
-                                        const Features<T>& features, Normalization normalization);
+                                        const KernelSpec<T>& spec);
 
 }  // namespace densefield

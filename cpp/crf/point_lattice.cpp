@@ -1,5 +1,4 @@
 // The lattice engine for point sets: splat, blur, slice and the whole filter, maths §4.
-#include "../core/blur.h"
 #include "densefield/crf.h"
 
 namespace densefield {
@@ -40,7 +39,7 @@ void PointLattice<T>::slice(NodeView<const T> vertices, NodeView<T> values) cons
   const auto rows = backend_->make_vertex_rows(*lattice_, vertices.num_channels);
   backend_->load_vertices(*lattice_, vertices, *rows);
   Buffer<T> out(backend_->memory(), values.num_nodes * backend_->row_stride(values.num_channels));
-  backend_->slice(*lattice_, *rows, nullptr, slice_scale<T>(lattice_->dim()), out.data());
+  backend_->slice(*lattice_, *rows, nullptr, lattice_->slice_scale(), out.data());
   backend_->store_nodes(*layout_, out.data(), values);
 }
 
@@ -50,7 +49,7 @@ void PointLattice<T>::filter(NodeView<const T> in, bool transpose, NodeView<T> o
   const auto vertices = backend_->make_vertex_rows(*lattice_, in.num_channels);
   backend_->splat(*lattice_, rows.data(), nullptr, *vertices);
   backend_->blur(*lattice_, transpose, *vertices);
-  backend_->slice(*lattice_, *vertices, nullptr, slice_scale<T>(lattice_->dim()), rows.data());
+  backend_->slice(*lattice_, *vertices, nullptr, lattice_->slice_scale(), rows.data());
   backend_->store_nodes(*layout_, rows.data(), out);
 }
 

@@ -28,9 +28,11 @@ CompatibilityForm form_from(const std::string& name) {
 
 template <typename T>
 KernelSpec<T> make_kernel(std::vector<T> sigma_position, const Array<T>& values,
-                          std::vector<T> sigma_value, const std::string& normalization) {
+                          std::vector<T> sigma_value, const std::string& normalization,
+                          std::vector<T> grid_sigma) {
   return {{std::move(sigma_position), view_channels_first(values), std::move(sigma_value)},
-          normalization_from(normalization)};
+          normalization_from(normalization),
+          std::move(grid_sigma)};
 }
 
 // densefield/compatibility.py CompatibilityTerms, one for each kernel.
@@ -137,6 +139,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
 }  // namespace
 
 void bind_crf(py::module_& module) {
+  module.attr("max_grid_kernel_axes") = cpu_backend<float>().max_grid_kernel_axes();
   bind_precision<float>(module, "F32");
   bind_precision<double>(module, "F64");
 }

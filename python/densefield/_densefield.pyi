@@ -16,6 +16,7 @@ class _PybindType(type): ...
 __version__: Final[str]
 compiler: Final[str]
 cuda_build_note: Final[str]
+max_grid_kernel_axes: Final[int]
 
 def get_num_threads() -> int: ...
 def num_threads_source() -> str: ...
@@ -53,6 +54,7 @@ class _KernelSpec(metaclass=_PybindType):
         values: _Floats,
         sigma_value: list[float],
         normalization: str,
+        grid_sigma: list[float],
         /,
     ) -> None: ...
 

@@ -261,16 +261,40 @@ class PreparedCRF:
         spec = _densefield.KernelSpecF64 if double else _densefield.KernelSpecF32
         model = _densefield.CrfModelF64 if double else _densefield.CrfModelF32
         specs = [
-            spec(*self._features(kernel, channels), kernel.normalization or self.crf.normalization)
+            spec(
+                *self._features(kernel, channels),
+                kernel.normalization or self.crf.normalization,
+                self._grid_sigma(kernel),
+            )
             for kernel in self.crf.kernels
         ]
         return model(list(self.shape), specs, self.crf.exclude_self)
+
+    def _sigma_space(self, kernel: Gaussian | Bilateral) -> list[float]:
+        return spread_sigma(
+            "sigma_space",
+            as_sigma("sigma_space", kernel.sigma_space),
+            len(self.shape),
+            "grid axes",
+            self.dtype,
+        )
+
+    def _grid_sigma(self, kernel: Kernel) -> list[float]:
+        """Return one standard deviation per axis for a kernel computed on the grid, else none."""
+        on_grid = (
+            isinstance(kernel, Gaussian)
+            and kernel.method == "grid"
+            and len(self.shape) <= _densefield.max_grid_kernel_axes
+        )
+        return self._sigma_space(kernel) if on_grid else []
 
     def _features(
         self, kernel: Kernel, channels: FloatArray | None
     ) -> tuple[list[float], FloatArray, list[float]]:
         """Return standard deviations of x, y, .., the values, and their standard deviations."""
         none = np.empty((0, math.prod(self.shape)), self.dtype)
+        if self._grid_sigma(kernel):
+            return [], none, []
         if isinstance(kernel, Features):
             table = as_precision("features", kernel.array, self.dtype)
             nodes = math.prod(self.shape)
@@ -281,13 +305,7 @@ class PreparedCRF:
                 )
             return [], channels_first(table, -1), [1.0] * table.shape[-1]
         assert isinstance(kernel, Gaussian | Bilateral)
-        space = spread_sigma(
-            "sigma_space",
-            as_sigma("sigma_space", kernel.sigma_space),
-            len(self.shape),
-            "grid axes",
-            self.dtype,
-        )
+        space = self._sigma_space(kernel)
         # The core takes x first, that is the last axis.
         space.reverse()
         if isinstance(kernel, Gaussian):

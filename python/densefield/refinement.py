@@ -16,6 +16,12 @@ from densefield.unary import unary_from_probabilities
 def default_crf() -> DenseCRF:
     """Return the model that `refine` uses: defaults chosen by accuracy on real scores.
 
+    A Gaussian kernel of 1 grid step and weight 2, a bilateral kernel of 70 grid steps, 2.5
+    units of colour (of 255) and weight 3, Potts compatibility, symmetric normalisation, 10
+    iterations. On 30 photographs with the scores of a current network it raises the accuracy
+    within 8 pixels of a boundary from 0.844 to 0.866 (docs/accuracy.md); the often copied
+    80/13/10 lowers it.
+
     Examples
     --------
     >>> default_crf().iterations
@@ -23,8 +29,8 @@ def default_crf() -> DenseCRF:
     """
     return DenseCRF(
         kernels=[
-            Gaussian(sigma_space=1, weight=3),
-            Bilateral(sigma_space=67, sigma_color=3, weight=4),
+            Gaussian(sigma_space=1, weight=2),
+            Bilateral(sigma_space=70, sigma_color=2.5, weight=3),
         ]
     )
 

@@ -191,6 +191,31 @@ void blur(const int32_t* neighbour, int64_t begin, int64_t end, const T* from, T
   });
 }
 
+template <typename T>
+void filter_axis(const AxisFilter<T>& filter, const T* from, T* to) {
+  const int64_t stride = filter.stride, pitch = filter.pitch;
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    for (int64_t i = filter.begin; i < filter.end; ++i) {
+      const int64_t position = i / pitch % filter.extent;
+      const T* centre = from + i * stride + offset;
+      Row<T, nv> sum(nullptr, nv);
+      fill(sum, [&](int v) { return filter.tap[0] * load(centre, v); });
+      for (int64_t r = 1; r < filter.num_taps; ++r) {
+        const T tap = filter.tap[r];
+        const T* before = centre - r * pitch * stride;
+        const T* behind = centre + r * pitch * stride;
+        if (r <= position && r < filter.extent - position)
+          fill(sum, [&](int v) { return sum.get(v) + tap * (load(before, v) + load(behind, v)); });
+        else if (r <= position)
+          fill(sum, [&](int v) { return sum.get(v) + tap * load(before, v); });
+        else if (r < filter.extent - position)
+          fill(sum, [&](int v) { return sum.get(v) + tap * load(behind, v); });
+      }
+      sum.save(to + i * stride + offset);
+    }
+  });
+}
+
 }  // namespace
 }  // namespace densefield::simd
 
@@ -202,8 +227,8 @@ namespace {
 
 template <typename T>
 Kernels<T> make_kernels(decltype(Kernels<T>::embed) embed) {
-  return {embed,        &splat<T>, &slice<T>,          &gather_rows<T>,
-          &sum_rows<T>, &blur<T>,  &mean_field_pass<T>, &load_rows<T>, &store_rows<T>};
+  return {embed,    &splat<T>,           &slice<T>,     &gather_rows<T>, &sum_rows<T>,
+          &blur<T>, &mean_field_pass<T>, &filter_axis<T>, &load_rows<T>, &store_rows<T>};
 }
 
 }  // namespace

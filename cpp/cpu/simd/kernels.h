@@ -68,6 +68,17 @@ struct PassBlock {
   T* change;          // out, largest |marginal - previous|; or nullptr
 };
 
+// A symmetric filter along one axis of a grid of nodes; outside the grid is 0.
+template <typename T>
+struct AxisFilter {
+  int64_t begin, end;  // nodes to compute
+  int64_t pitch;       // nodes from one to the next along the axis
+  int64_t extent;      // nodes of the axis
+  const T* tap;        // [num_taps] tap 0 is the centre
+  int64_t num_taps;
+  int64_t stride;
+};
+
 template <typename T>
 struct Kernels {
   using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
@@ -87,6 +98,7 @@ struct Kernels {
   void (*blur)(const int32_t* neighbour, int64_t begin, int64_t end, const T* from, T* to,
                int64_t stride);
   void (*pass)(PassBlock<T>);
+  void (*filter_axis)(const AxisFilter<T>&, const T* from, T* to);
   // rows[i][c] = from[c * channel_stride + i]; `padding` behind the last channel.
   void (*load_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
                     T padding, T* rows, int64_t stride);

@@ -74,6 +74,11 @@ class Backend {
   // Throws Error (value) for NaN, infinity and coordinates beyond +-2^30 lattice cells.
   virtual std::shared_ptr<const Lattice<T>> build_lattice(std::shared_ptr<const NodeLayout>,
                                                           const Features<T>&) const = 0;
+  // The Gaussian of grid positions alone, one sigma per grid axis (slowest first), for up to
+  // max_grid_kernel_axes() axes: relative error below 0.3 %, same steps as a lattice.
+  virtual std::shared_ptr<const Lattice<T>> build_grid_kernel(std::shared_ptr<const NodeLayout>,
+                                                              const std::vector<T>& sigma) const = 0;
+  virtual int max_grid_kernel_axes() const = 0;
   virtual std::unique_ptr<VertexRows<T>> make_vertex_rows(const Lattice<T>&,
                                                           int64_t num_channels) const = 0;
   // vertices = S^T diag(pre) rows; pre may be nullptr.

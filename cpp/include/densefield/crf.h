@@ -26,6 +26,9 @@ template <typename T>
 struct KernelSpec {
   Features<T> features;
   Normalization normalization = Normalization::symmetric;
+  // If given, one per grid axis, slowest first: a spatial kernel evaluated on the grid itself
+  // rather than on a lattice, and `features` is not looked at.
+  std::vector<T> grid_sigma = {};
 };
 
 // All that depends on the image and not on the unary: lattices and normalisations.

@@ -36,6 +36,7 @@ class Lattice {
   virtual int64_t num_points() const = 0;
   virtual int64_t num_vertices() const = 0;
   virtual int dim() const = 0;
+  virtual T slice_scale() const = 0;  // what the filter multiplies a slice by, maths §4 step 7
   virtual int64_t num_bytes() const = 0;
 };
 

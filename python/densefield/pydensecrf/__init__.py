@@ -35,9 +35,9 @@ def install(*, overwrite: bool = False) -> None:
 
     Examples
     --------
-    >>> install()
-    >>> import pydensecrf.densecrf as dcrf
-    >>> dcrf.DenseCRF2D.__module__
+    >>> install()  # doctest: +SKIP
+    >>> import pydensecrf.densecrf as dcrf  # doctest: +SKIP
+    >>> dcrf.DenseCRF2D.__module__  # doctest: +SKIP
     'densefield.pydensecrf.densecrf'
     """
     modules = {

@@ -17,6 +17,7 @@ Kind = TypeVar("Kind", bound=IntEnum)
 # Above this a float32 no longer holds every whole number of standard deviations, and points
 # that lie one apart become one.
 LARGEST_FEATURE = 2.0**24
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 MOST_DIMENSIONS = 32  # of a feature vector, what the lattice is built for
 
 
@@ -106,13 +107,13 @@ def _as_sigma(name: str, value: Any) -> np.float32:
     return sigma
 
 
-def check_reach(name: str, features: Float32Array, advice: str) -> None:
+def check_reach(claim: str, features: Float32Array, advice: str) -> None:
     """Raise ValueError if features are too many standard deviations away from 0."""
     reach = max(-float(features.min()), float(features.max()))
     if not reach <= LARGEST_FEATURE:
         raise ValueError(
-            f"{name} makes features of {reach:.3g} standard deviations, more than the "
-            f"{LARGEST_FEATURE:.0f} that float32 can tell apart; {advice}"
+            f"{claim} within {LARGEST_FEATURE:.0f} standard deviations of 0, the most that "
+            f"float32 can tell apart, got {reach:.3g}; {advice}"
         )
 
 
@@ -126,7 +127,7 @@ def as_compatibility(compat: Any, num_labels: int) -> npt.NDArray[np.float64]:
     given = as_array("compat", compat)
     if given.ndim == 0:
         number = as_real("compat", compat)
-        if not math.isfinite(number) or abs(number) > np.finfo(np.float32).max:
+        if not math.isfinite(number) or abs(number) > LARGEST_FLOAT32:
             raise ValueError(f"compat must be finite in float32, got {compat!r}")
         return np.full(num_labels, -number)
     if given.shape not in ((num_labels,), (num_labels, num_labels)):

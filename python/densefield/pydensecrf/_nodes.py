@@ -175,7 +175,7 @@ class DenseCRF:
                 f"features must have shape (d, {self._nvar}) with d from 1 to {MOST_DIMENSIONS}, "
                 f"got {table.shape}"
             )
-        check_reach("features", table, "divide by larger standard deviations")
+        check_reach("features must stay", table, "divide by larger standard deviations")
         self._add_kernel(np.array(table), compat, kernel, normalization)
 
     def _add_kernel(

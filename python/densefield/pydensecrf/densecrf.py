@@ -103,7 +103,7 @@ class DenseCRF2D(DenseCRF):
         Computed on a 2-D lattice with features in the order x, y, as in the original.
         """
         positions = self._positions(sxy)
-        check_reach("sxy", positions, "use a larger one")
+        check_reach("sxy must keep features", positions, "use a larger one")
         self._add_kernel(positions, compat, kernel, normalization)
 
     def addPairwiseBilateral(
@@ -152,8 +152,8 @@ class DenseCRF2D(DenseCRF):
         features[:2] = self._positions(sxy)
         with np.errstate(over="ignore", under="ignore"):  # found below
             features[2:] = colors.reshape(-1, 3).T / sigmas[:, None]
-        check_reach("sxy", features[:2], "use a larger one")
-        check_reach("srgb", features[2:], "use a larger one")
+        check_reach("sxy must keep features", features[:2], "use a larger one")
+        check_reach("srgb must keep features", features[2:], "use a larger one")
         self._add_kernel(features, compat, kernel, normalization)
 
     def _positions(self, sxy: Any) -> Float32Array:

@@ -263,7 +263,7 @@ def _scaled(name: str, table: Float32Array, sigmas: list[np.float32]) -> Float32
     rows = table.reshape(len(sigmas), -1)
     with np.errstate(over="ignore", under="ignore"):  # found in the next lines
         rows /= np.array(sigmas, dtype=np.float32)[:, None]
-    check_reach(name, rows, "use larger ones")
+    check_reach(f"{name} must keep features", rows, "use larger ones")
     return rows
 
 

@@ -1,0 +1,53 @@
+// One tap of a Gaussian kernel cut to a window of the grid, and one cell of its downsampling:
+// [TC18], maths §5.
+#pragma once
+
+#include "exp.h"
+
+namespace densefield {
+
+// What one feature adds to the squared distance of two nodes, in units of its sigma.
+template <typename V>
+DF_HD V squared_step(V here, V there, Scalar<V> inverse_sigma) {
+  const V step = (there - here) * inverse_sigma;
+  return step * step;
+}
+
+// g = exp(-squared / 2). What exp_nonpositive cannot tell from 0 is 0, so that no sum
+// runs through numbers below the smallest normal one, which processors are slow at.
+template <typename V>
+DF_HD V window_weight(V squared) {
+  using T = Scalar<V>;
+  constexpr T kFarthest = sizeof(T) == 4 ? T(174) : T(1416);
+  return squared < V{} + kFarthest ? exp_nonpositive(squared * T(-0.5)) : V{};
+}
+
+// The cell of a node along one axis. `phase` nodes of the first cell lie outside the grid.
+DF_HD int64_t cell_of(int64_t node, int64_t phase, int64_t cell_size) {
+  return (node + phase) / cell_size;
+}
+
+// Bilinear upsampling along one axis: between the centres of two neighbouring cells.
+// Outside the centres of the first and last cell the value is that cell's own.
+template <typename T>
+struct CellPair {
+  int64_t low;
+  int64_t high;
+  T share;  // of `high`; 1 - share of `low`
+};
+template <typename T>
+DF_HD CellPair<T> cells_around(int64_t node, int64_t phase, int64_t cell_size, int64_t num_cells) {
+  const int64_t cell = cell_of(node, phase, cell_size);
+  // The place inside the cell alone, so that a tile of a grid rounds as the whole grid does.
+  const int64_t place = node + phase - cell * cell_size;
+  const T offset = (T(place) + T(0.5)) / T(cell_size) - T(0.5);
+  CellPair<T> pair;
+  pair.low = offset < T(0) ? cell - 1 : cell;
+  pair.share = offset < T(0) ? T(1) + offset : offset;
+  pair.high = pair.low + 1;
+  if (pair.low < 0) pair.low = 0;
+  if (pair.high > num_cells - 1) pair.high = num_cells - 1;
+  return pair;
+}
+
+}  // namespace densefield

@@ -1,0 +1,20 @@
+// The spatial Gaussian on a grid, without a permutohedral lattice: core/grid_kernel.h.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "lattice_tables.h"
+
+namespace densefield::cpu {
+
+// Corners of a point are 2 per axis: more axes than this would exceed what a block can hold.
+constexpr int kMaxGridKernelAxes = 4;
+
+// The tables of the kernel with these standard deviations, in the order of the grid's axes,
+// slowest first. A node outside the grid's reach does not exist: nothing lies there.
+template <typename T>
+std::shared_ptr<const CpuLattice<T>> build_grid_kernel(std::shared_ptr<const CpuLayout> layout,
+                                                       const std::vector<T>& sigma);
+
+}  // namespace densefield::cpu

@@ -1,0 +1,8 @@
+#include "window-inl.h"
+
+namespace densefield::simd {
+
+WindowKernels<float> window_float_base() { return make_window_kernels<float>(); }
+WindowKernels<double> window_double_base() { return make_window_kernels<double>(); }
+
+}  // namespace densefield::simd
