@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -94,7 +95,7 @@ def test_tolerance_stops_when_no_marginal_changes_by_more() -> None:
     seen: list[Array] = []
     crf = df.DenseCRF(KERNELS, iterations=100, tolerance=1e-3)
     q = crf.infer(unary, image, callback=collect(seen))
-    changes = [float(np.abs(b - a).max()) for a, b in zip(seen, seen[1:], strict=False)]
+    changes = [float(np.abs(b - a).max()) for a, b in itertools.pairwise(seen)]
     assert 2 < len(seen) < 100
     assert changes[-1] <= 1e-3 < min(changes[:-1])
     np.testing.assert_array_equal(q, seen[-1])

@@ -107,3 +107,15 @@ def test_wrong_arguments_are_named(
 ) -> None:
     with pytest.raises(error, match=text):
         df.refine(image, probabilities, **options)
+
+
+def test_an_image_in_0_to_1_is_warned_about():
+    image = np.random.default_rng(3).random((4, 5, 3))
+    with pytest.warns(UserWarning, match=r"0\.\.255"):
+        df.refine(image, np.full((2, 4, 5), 0.5))
+
+
+def test_an_image_in_0_to_1_is_fine_for_a_model_of_ones_own():
+    image = np.random.default_rng(3).random((4, 5, 3))
+    crf = df.DenseCRF([df.Bilateral(sigma_space=2, sigma_color=0.1)])
+    assert df.refine(image, np.full((2, 4, 5), 0.5), crf=crf).shape == (4, 5)

@@ -1,6 +1,6 @@
 // The Gaussian of grid positions as B G B^T along each axis: B interpolates between coarse
-// nodes, h grid steps apart, G is a short Gaussian filter on the nodes. Relative error of the
-// normalised filter below 0.3 % for sigma >= 2.5 h; with h = 1 it is the exact sum, truncated.
+// nodes, h grid steps apart, G is a short Gaussian filter on the nodes. With h = 1
+// it is the exact sum, truncated.
 #pragma once
 
 #include "portable.h"

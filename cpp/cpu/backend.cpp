@@ -6,9 +6,10 @@
 
 #include "../core/normalization.h"
 #include "build.h"
-#include "grid_kernel.h"
 #include "densefield/threads.h"
+#include "grid_kernel.h"
 #include "steps.h"
+#include "window_table.h"
 
 namespace densefield {
 namespace cpu {
@@ -69,17 +70,20 @@ class CpuBackend final : public Backend<T> {
   void load_vertices(const Lattice<T>& lattice, NodeView<const T> from,
                      VertexRows<T>& rows) const override {
     CpuVertexRows<T>& to = as_cpu(rows);
+    const CpuLattice<T>& tables = as_cpu(lattice);
     for_elements(lattice.num_vertices(), [&](int64_t v) {
-      for (int64_t c = 0; c < to.stride; ++c)
-        to.vertices[v * to.stride + c] = c < from.num_channels ? from.at(c, v) : T(0);
+      T* row = to.slots.data() + tables.home[v] * to.stride;
+      for (int64_t c = 0; c < to.stride; ++c) row[c] = c < from.num_channels ? from.at(c, v) : T(0);
     });
+    spread_slots(tables, to);
   }
   void store_vertices(const Lattice<T>& lattice, const VertexRows<T>& rows,
                       NodeView<T> to) const override {
     const CpuVertexRows<T>& from = as_cpu(rows);
+    const CpuLattice<T>& tables = as_cpu(lattice);
     for_elements(lattice.num_vertices(), [&](int64_t v) {
-      for (int64_t c = 0; c < to.num_channels; ++c)
-        to.at(c, v) = from.vertices[v * from.stride + c];
+      const T* row = from.slots.data() + tables.home[v] * from.stride;
+      for (int64_t c = 0; c < to.num_channels; ++c) to.at(c, v) = row[c];
     });
   }
   void diagonal(const Lattice<T>& lattice, T* out) const override {
@@ -89,6 +93,20 @@ class CpuBackend final : public Backend<T> {
   T mean_field_pass(const MeanFieldPass<T>& pass) const override {
     return cpu::mean_field_pass(pass);
   }
+
+  std::shared_ptr<const WindowTable<T>> make_window_table(
+      const Grid& grid, const WindowOptions& options,
+      std::span<const WindowTerm<T>> terms) const override {
+    return cpu::make_window_table(grid, options, terms);
+  }
+  void apply_window(const WindowTable<T>& table, const T* rows, int64_t num_channels,
+                    bool transpose, T* out) const override {
+    cpu::apply_window(as_cpu(table), rows, num_channels, transpose, out);
+  }
+  void window_diagonal(const WindowTable<T>& table, T* out) const override {
+    cpu::window_diagonal(as_cpu(table), out);
+  }
+  T window_pass(const WindowPass<T>& pass) const override { return cpu::window_pass(pass); }
 
   void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,
                   T* out) const override {

@@ -1,16 +1,26 @@
 // Blur, maths §4 step 6: one pass per lattice direction; in reverse order, the transpose.
-#include <algorithm>
 #include <utility>
 
-#include "densefield/threads.h"
 #include "simd/kernels.h"
 #include "steps.h"
+#include "vertex_tasks.h"
 
 namespace densefield::cpu {
-
 namespace {
 
-constexpr int64_t kGrain = 1024;  // vertices per task: some 10 us
+// In place, along chains of neighbours: every row is read once, and vertices that have no
+// neighbour in a direction (most of them on textured images) are not touched.
+template <typename T>
+void blur_chains(const CpuLattice<T>& lattice, bool reverse, CpuVertexRows<T>& rows) {
+  for (int step = 0; step <= lattice.dimension; ++step) {
+    const int direction = reverse ? lattice.dimension - step : step;
+    const SlotLists& chains = lattice.chains[static_cast<size_t>(direction)];
+    for_vertex_tasks(chains.num_lists(), [&](int64_t begin, int64_t end) {
+      simd::kernels<T>().blur_chains(chains.start.data(), chains.slot.data(), begin, end,
+                                     rows.slots.data(), rows.stride);
+    });
+  }
+}
 
 // The filter G of a spatial kernel, axis by axis. It is symmetric, and the axes commute.
 template <typename T>
@@ -18,15 +28,12 @@ void filter_nodes(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
   int64_t pitch = 1;  // nodes from one to the next along the axis
   for (size_t a = lattice.grid_axes.size(); a-- > 0;) {
     const GridAxis<T>& axis = lattice.grid_axes[a];
-    const int64_t num_tasks = (lattice.vertex_count + kGrain - 1) / kGrain;
-    parallel_for(num_tasks, [&](int64_t task, int) {
-      simd::kernels<T>().filter_axis({task * kGrain,
-                                      std::min(lattice.vertex_count, (task + 1) * kGrain), pitch,
-                                      axis.num_nodes, axis.tap.data(),
+    for_vertex_tasks(lattice.vertex_count, [&](int64_t begin, int64_t end) {
+      simd::kernels<T>().filter_axis({begin, end, pitch, axis.num_nodes, axis.tap.data(),
                                       static_cast<int64_t>(axis.tap.size()), rows.stride},
-                                     rows.vertices.data(), rows.spare.data());
+                                     rows.nodes.data(), rows.spare.data());
     });
-    std::swap(rows.vertices, rows.spare);
+    std::swap(rows.nodes, rows.spare);
     pitch *= axis.num_nodes;
   }
 }
@@ -35,18 +42,11 @@ void filter_nodes(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
 
 template <typename T>
 void blur(const CpuLattice<T>& lattice, bool reverse, CpuVertexRows<T>& rows) {
-  if (!lattice.grid_axes.empty()) return filter_nodes(lattice, rows);
-  const int64_t num_vertices = lattice.vertex_count;
-  const int64_t num_tasks = (num_vertices + kGrain - 1) / kGrain;
-  for (int step = 0; step <= lattice.dimension; ++step) {
-    const int direction = reverse ? lattice.dimension - step : step;
-    const int32_t* neighbour = lattice.neighbour.data() + direction * num_vertices * 2;
-    parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
-      simd::kernels<T>().blur(neighbour, task * kGrain, std::min(num_vertices, (task + 1) * kGrain),
-                              rows.vertices.data(), rows.spare.data(), rows.stride);
-    });
-    std::swap(rows.vertices, rows.spare);
-  }
+  if (lattice.grid_axes.empty())
+    blur_chains(lattice, reverse, rows);
+  else
+    filter_nodes(lattice, rows);
+  spread_slots(lattice, rows);
 }
 
 template void blur(const CpuLattice<float>&, bool, CpuVertexRows<float>&);

@@ -2,39 +2,40 @@
 // the order of the blocks, find neighbours in parallel. Same tables on any number of threads.
 #include "build.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "block_embedder.h"
 #include "densefield/error.h"
 #include "densefield/threads.h"
 
 namespace densefield::cpu {
-// slots_of_vertex by counting sort, which keeps the order of the blocks.
-template <typename T>
-void list_slots(CpuLattice<T>& lattice) {
-  const int64_t num_vertices = lattice.vertex_count, num_slots = lattice.num_slots();
-  lattice.slot_start = Buffer<int64_t>(host_memory(), num_vertices + 1);
-  lattice.slots_of_vertex = Buffer<int32_t>(host_memory(), num_slots);
-  std::vector<int64_t> next(static_cast<size_t>(num_vertices) + 1, 0);
-  for (int64_t s = 0; s < num_slots; ++s)
-    ++next[static_cast<size_t>(lattice.vertex_of_slot[s]) + 1];
-  for (size_t v = 0; v < static_cast<size_t>(num_vertices); ++v) next[v + 1] += next[v];
-  for (int64_t v = 0; v <= num_vertices; ++v) lattice.slot_start[v] = next[static_cast<size_t>(v)];
-  for (int64_t s = 0; s < num_slots; ++s)
-    lattice.slots_of_vertex[next[static_cast<size_t>(lattice.vertex_of_slot[s])]++] =
-        static_cast<int32_t>(s);
-}
 
-void check_vertex_count(int64_t num_vertices, int64_t num_slots) {
-  if (std::max(num_vertices, num_slots) >= std::numeric_limits<int32_t>::max())
+void check_vertex_count(int64_t count) {
+  if (count >= std::numeric_limits<int32_t>::max())
     fail_value(
         "the lattice would have more than 2^31 vertices; split the points, or use larger sigmas");
 }
 
 namespace {
 
-// Numbers the vertices of all blocks and fills slot_begin and vertex_of_slot.
+// Slots of vertices that have several, by vertex; the blocks' order is kept within one.
+template <typename T>
+void list_shared(std::vector<std::pair<int32_t, int32_t>> repeated, CpuLattice<T>& lattice) {
+  std::stable_sort(repeated.begin(), repeated.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (size_t i = 0; i < repeated.size(); ++i) {
+    const auto [vertex, slot] = repeated[i];
+    if (i == 0 || repeated[i - 1].first != vertex)
+      lattice.shared.slot.push_back(lattice.home[vertex]);
+    lattice.shared.slot.push_back(slot);
+    if (i + 1 == repeated.size() || repeated[i + 1].first != vertex) lattice.shared.close_list();
+  }
+}
+
+// Numbers the vertices of all blocks; fills slot_begin, home and shared.
 template <typename T, int W>
 VertexTable<W> number_vertices(const std::vector<std::vector<Key<W>>>& keys_of_block,
                                CpuLattice<T>& lattice) {
@@ -44,45 +45,70 @@ VertexTable<W> number_vertices(const std::vector<std::vector<Key<W>>>& keys_of_b
     num_slots += static_cast<int64_t>(keys.size());
     lattice.slot_begin.push_back(num_slots);
   }
-  check_vertex_count(0, num_slots);
-  lattice.vertex_of_slot = Buffer<int32_t>(host_memory(), num_slots);
+  check_vertex_count(num_slots);
   VertexTable<W> vertices(12);
-  int64_t slot = 0;
+  std::vector<int32_t> home;
+  std::vector<std::pair<int32_t, int32_t>> repeated;  // vertex, slot
+  int32_t slot = 0;
   for (const auto& keys : keys_of_block)
-    for (const Key<W>& key : keys) lattice.vertex_of_slot[slot++] = vertices.find_or_add(key);
+    for (const Key<W>& key : keys) {
+      const int32_t vertex = vertices.find_or_add(key);
+      if (static_cast<size_t>(vertex) == home.size())
+        home.push_back(slot);
+      else
+        repeated.emplace_back(vertex, slot);
+      ++slot;
+    }
   lattice.vertex_count = vertices.size();
+  lattice.home = Buffer<int32_t>(host_memory(), lattice.vertex_count);
+  std::copy(home.begin(), home.end(), lattice.home.data());
+  list_shared(std::move(repeated), lattice);
   return vertices;
 }
 
-template <typename T, int W>
-void find_neighbours(const VertexTable<W>& vertices, const KeySteps<W>& steps,
-                     CpuLattice<T>& lattice) {
+// For every direction, the vertex that follows each one, or `missing`.
+template <int W>
+std::vector<std::vector<int32_t>> find_successors(const VertexTable<W>& vertices,
+                                                  const KeySteps<W>& steps, int dim,
+                                                  int32_t missing) {
   constexpr int64_t kGrain = 2048;  // vertices per task: about 0.1 ms of look-ups
-  const int64_t num_vertices = lattice.vertex_count;
-  const int32_t missing = static_cast<int32_t>(num_vertices);
-  const int corners = lattice.num_corners();
-  lattice.neighbour = Buffer<int32_t>(host_memory(), corners * num_vertices * 2);
-  int32_t* neighbour = lattice.neighbour.data();
-  const int64_t num_tasks = (num_vertices + kGrain - 1) / kGrain;
-  parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
-    const int64_t end = std::min(num_vertices, (task + 1) * kGrain);
-    for (int j = 0; j < corners; ++j)
-      for (int64_t v = task * kGrain; v < end; ++v) neighbour[(j * num_vertices + v) * 2] = missing;
-  });
-  // A step in direction j maps vertices one to one, so every entry is written once.
-  parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
+  const int64_t num_vertices = vertices.size();
+  std::vector<std::vector<int32_t>> next(static_cast<size_t>(dim) + 1,
+                                         std::vector<int32_t>(static_cast<size_t>(num_vertices)));
+  parallel_for((num_vertices + kGrain - 1) / kGrain, [&](int64_t task, int) {
     const int64_t end = std::min(num_vertices, (task + 1) * kGrain);
     for (int64_t v = task * kGrain; v < end; ++v) {
       const Key<W>& key = vertices.keys()[static_cast<size_t>(v)];
-      const int64_t remainder = static_cast<int64_t>(key.word[0] & ((1u << kRemainderBits) - 1));
-      for (int j = 0; j < corners; ++j) {
-        const int32_t next =
-            vertices.find(steps.neighbour(key, remainder, lattice.dimension, j), missing);
-        int32_t* direction = neighbour + j * num_vertices * 2;
-        direction[v * 2 + 1] = next;
-        if (next != missing) direction[int64_t{next} * 2] = static_cast<int32_t>(v);
-      }
+      const auto remainder = static_cast<int64_t>(key.word[0] & ((1u << kRemainderBits) - 1));
+      for (int j = 0; j <= dim; ++j)
+        next[static_cast<size_t>(j)][static_cast<size_t>(v)] =
+            vertices.find(steps.neighbour(key, remainder, dim, j), missing);
     }
+  });
+  return next;
+}
+
+// Chains of two vertices and more; a vertex without neighbours is left alone by the blur.
+void list_chains(const std::vector<int32_t>& next, const int32_t* home, SlotLists& chains) {
+  const auto missing = static_cast<int32_t>(next.size());
+  std::vector<uint8_t> has_previous(next.size() + 1, 0);
+  for (int32_t successor : next) has_previous[static_cast<size_t>(successor)] = 1;
+  for (int32_t v = 0; v < missing; ++v) {
+    if (has_previous[static_cast<size_t>(v)] || next[static_cast<size_t>(v)] == missing) continue;
+    for (int32_t link = v; link != missing; link = next[static_cast<size_t>(link)])
+      chains.slot.push_back(home[link]);
+    chains.close_list();
+  }
+}
+
+template <typename T, int W>
+void find_chains(const VertexTable<W>& vertices, const KeySteps<W>& steps, CpuLattice<T>& lattice) {
+  const auto missing = static_cast<int32_t>(lattice.vertex_count);
+  const auto next = find_successors(vertices, steps, lattice.dimension, missing);
+  lattice.chains.resize(next.size());
+  parallel_for(lattice.dimension + 1, [&](int64_t j, int) {
+    list_chains(next[static_cast<size_t>(j)], lattice.home.data(),
+                lattice.chains[static_cast<size_t>(j)]);
   });
 }
 
@@ -98,8 +124,7 @@ void build_tables(const Features<T>& features, const KeyLayout& keys, CpuLattice
     keys_of_block[static_cast<size_t>(block)] = mine->embed(blocks[static_cast<size_t>(block)]);
   });
   const VertexTable<W> vertices = number_vertices<T, W>(keys_of_block, lattice);
-  list_slots(lattice);
-  find_neighbours<T, W>(vertices, make_key_steps<W>(keys), lattice);
+  find_chains<T, W>(vertices, make_key_steps<W>(keys), lattice);
 }
 
 template <typename T, typename E>
@@ -137,8 +162,5 @@ template std::shared_ptr<const CpuLattice<float>> build_lattice(std::shared_ptr<
                                                                 const Features<float>&);
 template std::shared_ptr<const CpuLattice<double>> build_lattice(std::shared_ptr<const CpuLayout>,
                                                                  const Features<double>&);
-
-template void list_slots(CpuLattice<float>&);
-template void list_slots(CpuLattice<double>&);
 
 }  // namespace densefield::cpu

@@ -10,17 +10,21 @@
 namespace densefield::cpu {
 namespace {
 
-// Grid steps between nodes: the widest that keeps the error below 0.3 %.
-constexpr double kSigmaPerStep = 2.5;
+// Grid steps between nodes: about the widest that keep the relative error of a normalised
+// filter below 0.3 % on images with sharp edges (measured; on noise it is smaller).
+int64_t node_step(double sigma, int64_t extent) {
+  constexpr double kSmallestForTwo = 3.0, kSigmaPerStep = 3.0;
+  if (sigma < kSmallestForTwo || extent == 1) return 1;
+  return static_cast<int64_t>(std::min(std::max(2.0, sigma / kSigmaPerStep), double(extent)));
+}
 
-// Where the filter on the nodes is cut: exp(-0.5 * 4.5^2) is 4e-5.
-constexpr double kReach = 4.5;
+// Where the filter on the nodes is cut: what is left out is below 1e-4 of the sum.
+constexpr double kReach = 3.5;
 
 template <typename T>
 GridAxis<T> make_axis(int64_t extent, double sigma) {
   GridAxis<T> axis;
-  const double widest = std::min(sigma / kSigmaPerStep, double(extent));
-  axis.step = std::max<int64_t>(1, static_cast<int64_t>(widest));
+  axis.step = node_step(sigma, extent);
   axis.num_nodes = axis.step == 1 ? extent : (extent - 1) / axis.step + 2;
   const double variance = node_variance(sigma, axis.step);
   const double reach = std::min(kReach * std::sqrt(variance), double(axis.num_nodes - 1));
@@ -72,7 +76,7 @@ class GridBuilder {
     return box;
   }
 
-  void list_nodes(const NodeBox& box, int32_t* vertex_of_slot) const {
+  void list_nodes(const NodeBox& box, int32_t* node_of_slot) const {
     std::vector<int64_t> extent;
     for (size_t a = 0; a < axes_.size(); ++a) extent.push_back(box.high[a] - box.low[a]);
     for (int64_t slot = 0; slot < box.size(); ++slot) {
@@ -80,7 +84,7 @@ class GridBuilder {
       int64_t node = 0;
       for (size_t a = 0; a < axes_.size(); ++a)
         node = node * node_extent_[a] + box.low[a] + offset[a];
-      vertex_of_slot[slot] = static_cast<int32_t>(node);
+      node_of_slot[slot] = static_cast<int32_t>(node);
     }
   }
 
@@ -106,10 +110,10 @@ class GridBuilder {
     for (size_t a = 0; a < axes_.size(); ++a) {
       const int per_axis = axes_[a].num_corners();
       for (int k = count * per_axis - 1; k >= 0; --k) {
-        weight[k] = weight[k / per_axis] *
-                    node_weight<T>(axes_[a].step, coordinate[a], k % per_axis);
-        slot[k] = slot[k / per_axis] * (box.high[a] - box.low[a]) +
-                  coordinate[a] / axes_[a].step - box.low[a] + k % per_axis;
+        weight[k] =
+            weight[k / per_axis] * node_weight<T>(axes_[a].step, coordinate[a], k % per_axis);
+        slot[k] = slot[k / per_axis] * (box.high[a] - box.low[a]) + coordinate[a] / axes_[a].step -
+                  box.low[a] + k % per_axis;
       }
       count *= per_axis;
     }
@@ -121,6 +125,23 @@ class GridBuilder {
   const std::vector<GridAxis<T>>& axes_;
   std::vector<int64_t> node_extent_;
 };
+
+// slots_of_node by counting sort, which keeps the order of the blocks.
+template <typename T>
+void list_slots(CpuLattice<T>& lattice) {
+  const auto num_nodes = static_cast<size_t>(lattice.vertex_count);
+  const int64_t num_slots = lattice.num_slots();
+  SlotLists& lists = lattice.slots_of_node;
+  lists.start.assign(num_nodes + 1, 0);
+  lists.slot.resize(static_cast<size_t>(num_slots));
+  for (int64_t s = 0; s < num_slots; ++s)
+    ++lists.start[static_cast<size_t>(lattice.node_of_slot[s]) + 1];
+  for (size_t v = 0; v < num_nodes; ++v) lists.start[v + 1] += lists.start[v];
+  std::vector<int64_t> next(lists.start.begin(), lists.start.end() - 1);
+  for (int64_t s = 0; s < num_slots; ++s)
+    lists.slot[static_cast<size_t>(next[static_cast<size_t>(lattice.node_of_slot[s])]++)] =
+        static_cast<int32_t>(s);
+}
 
 }  // namespace
 
@@ -150,11 +171,11 @@ std::shared_ptr<const CpuLattice<T>> build_grid_kernel(std::shared_ptr<const Cpu
     boxes.push_back(builder.box_of(block));
     lattice->slot_begin.push_back(lattice->slot_begin.back() + boxes.back().size());
   }
-  check_vertex_count(lattice->vertex_count, lattice->num_slots());
-  lattice->vertex_of_slot = Buffer<int32_t>(host_memory(), lattice->num_slots());
+  check_vertex_count(std::max(lattice->vertex_count, lattice->num_slots()));
+  lattice->node_of_slot = Buffer<int32_t>(host_memory(), lattice->num_slots());
   parallel_for(lattice->layout->num_blocks(), [&](int64_t index, int) {
     const auto i = static_cast<size_t>(index);
-    builder.list_nodes(boxes[i], lattice->vertex_of_slot.data() + lattice->slot_begin[i]);
+    builder.list_nodes(boxes[i], lattice->node_of_slot.data() + lattice->slot_begin[i]);
     builder.place_points(blocks[i], boxes[i]);
   });
   list_slots(*lattice);

@@ -15,11 +15,23 @@ namespace densefield::cpu {
 // One axis of a spatial kernel on a grid, core/grid_kernel.h.
 template <typename T>
 struct GridAxis {
-  int64_t step;        // grid steps between nodes
+  int64_t step;  // grid steps between nodes
   int64_t num_nodes;
   std::vector<T> tap;  // filter on the nodes: taps 0, 1, .. to either side
 
   int num_corners() const { return step == 1 ? 1 : 2; }
+};
+
+// Lists of slots one behind the other: list i is slot[start[i]] .. slot[start[i+1] - 1].
+struct SlotLists {
+  std::vector<int64_t> start = {0};
+  std::vector<int32_t> slot;
+
+  int64_t num_lists() const { return static_cast<int64_t>(start.size()) - 1; }
+  void close_list() { start.push_back(static_cast<int64_t>(slot.size())); }
+  int64_t num_bytes() const {
+    return static_cast<int64_t>(start.size() * sizeof(int64_t) + slot.size() * sizeof(int32_t));
+  }
 };
 
 // A permutohedral lattice, or, if it has grid axes, the nodes of a spatial kernel: splat and
@@ -27,7 +39,8 @@ struct GridAxis {
 //
 // Every block numbers the vertices that its points touch from 0: its "slots". Splatting
 // adds into the block's own slots; a vertex is then the sum of its slots in the order of
-// the blocks, so the result does not depend on which thread did which block.
+// the blocks, so the result does not depend on which thread did which block. The sum stands
+// in the vertex's first slot, its home: there is no other array of vertices.
 template <typename T>
 class CpuLattice final : public Lattice<T> {
  public:
@@ -35,8 +48,10 @@ class CpuLattice final : public Lattice<T> {
   int64_t num_vertices() const override { return vertex_count; }
   int dim() const override { return dimension; }
   int64_t num_bytes() const override {
-    return weight.num_bytes() + corner.num_bytes() + rank.num_bytes() + vertex_of_slot.num_bytes() +
-           slot_start.num_bytes() + slots_of_vertex.num_bytes() + neighbour.num_bytes();
+    int64_t total = weight.num_bytes() + corner.num_bytes() + rank.num_bytes() + home.num_bytes() +
+                    shared.num_bytes() + node_of_slot.num_bytes() + slots_of_node.num_bytes();
+    for (const SlotLists& direction : chains) total += direction.num_bytes();
+    return total;
   }
 
   T slice_scale() const override {
@@ -57,11 +72,16 @@ class CpuLattice final : public Lattice<T> {
   Buffer<uint16_t> corner;          // [N, corners] slot within the point's block
   Buffer<uint8_t> rank;             // [N, d+1] maths §4 step 2: the weights' derivative needs it
   std::vector<int64_t> slot_begin;  // [blocks + 1] first slot of each block
-  Buffer<int32_t> vertex_of_slot;   // [slots]
-  Buffer<int64_t> slot_start;       // [M + 1] into slots_of_vertex
-  Buffer<int32_t> slots_of_vertex;  // [slots] rising within a vertex
-  Buffer<int32_t> neighbour;        // [d+1, M, 2] minus, plus; M where there is none
-  std::vector<GridAxis<T>> grid_axes;  // of a spatial kernel, slowest axis first
+
+  // Permutohedral lattice.
+  Buffer<int32_t> home;           // [M] first slot of a vertex
+  SlotLists shared;               // the slots of each vertex that has several, home first
+  std::vector<SlotLists> chains;  // [d+1] homes of neighbours in a row, along each direction
+
+  // Spatial kernel.
+  std::vector<GridAxis<T>> grid_axes;  // slowest axis first
+  Buffer<int32_t> node_of_slot;        // [slots]
+  SlotLists slots_of_node;             // [nodes]
 };
 
 template <typename T>

@@ -65,11 +65,11 @@ struct BlockPass {
     const int64_t slot = lattice.slot_begin[static_cast<size_t>(index)];
     const int64_t count = lattice.slots_of_block(index);
     const int64_t first = block.begin * lattice.num_corners();
-    if (pass.has_messages)
-      simd::kernels<T>().gather_rows(lattice.vertex_of_slot.data() + slot, count,
-                                     rows.vertices.data(), vertices, stride);
-    T* sums = rows.sums.data() + slot * stride;
-    if (pass.splats) std::memset(sums, 0, static_cast<size_t>(count * stride) * sizeof(T));
+    // The block's rows are read from a copy, because its sums go where they stood.
+    T* sums = rows.slots.data() + slot * stride;
+    const size_t num_bytes = static_cast<size_t>(count * stride) * sizeof(T);
+    if (pass.has_messages) std::memcpy(vertices, sums, num_bytes);
+    if (pass.splats) std::memset(sums, 0, num_bytes);
     return {{block.end - block.begin, lattice.num_corners(), lattice.weight.data() + first,
              lattice.corner.data() + first},
             pass.has_messages ? vertices : nullptr,

@@ -3,7 +3,6 @@
 
 #include "../core/diagonal.h"
 #include "densefield/threads.h"
-#include "scratch.h"
 #include "simd/kernels.h"
 #include "steps.h"
 
@@ -12,21 +11,16 @@ namespace densefield::cpu {
 template <typename T>
 void slice(const CpuLattice<T>& lattice, const CpuVertexRows<T>& from, const T* post, T scale,
            T* rows) {
-  struct BlockVertices;
   const int corners = lattice.num_corners();
-  parallel_for(lattice.layout->num_blocks(), num_threads(), [&](int64_t index, int) {
+  parallel_for(lattice.layout->num_blocks(), [&](int64_t index, int) {
     const Block& block = lattice.layout->blocks()[static_cast<size_t>(index)];
-    const int64_t num_slots = lattice.slots_of_block(index);
-    T* vertices = thread_scratch<T, BlockVertices>(num_slots * from.stride);
-    const auto& kernels = simd::kernels<T>();
-    kernels.gather_rows(
-        lattice.vertex_of_slot.data() + lattice.slot_begin[static_cast<size_t>(index)], num_slots,
-        from.vertices.data(), vertices, from.stride);
     const int64_t first = block.begin * corners;
-    kernels.slice({block.end - block.begin, corners, lattice.weight.data() + first,
-                   lattice.corner.data() + first},
-                  vertices, post != nullptr ? post + block.begin : nullptr, scale, false,
-                  rows + block.begin * from.stride, from.stride);
+    simd::kernels<T>().slice(
+        {block.end - block.begin, corners, lattice.weight.data() + first,
+         lattice.corner.data() + first},
+        from.slots.data() + lattice.slot_begin[static_cast<size_t>(index)] * from.stride,
+        post != nullptr ? post + block.begin : nullptr, scale, false,
+        rows + block.begin * from.stride, from.stride);
   });
 }
 
@@ -38,8 +32,8 @@ T cell_coupling(const CpuLattice<T>& lattice, int k, int l) {
   T coupling = T(1);
   for (size_t a = lattice.grid_axes.size(); a-- > 0;) {
     const GridAxis<T>& axis = lattice.grid_axes[a];
-    coupling *= axis.tap[static_cast<size_t>(std::abs(k % axis.num_corners() -
-                                                      l % axis.num_corners()))];
+    coupling *=
+        axis.tap[static_cast<size_t>(std::abs(k % axis.num_corners() - l % axis.num_corners()))];
     k /= axis.num_corners();
     l /= axis.num_corners();
   }

@@ -1,19 +1,19 @@
 // Splat, maths §4 step 5: u = S^T v. Bound by the bandwidth of the vertex rows.
-#include <algorithm>
 #include <cstring>
 
 #include "densefield/threads.h"
 #include "simd/kernels.h"
 #include "steps.h"
+#include "vertex_tasks.h"
 
 namespace densefield::cpu {
 
 template <typename T>
 void splat(const CpuLattice<T>& lattice, const T* rows, const T* pre, CpuVertexRows<T>& out) {
   const int corners = lattice.num_corners();
-  parallel_for(lattice.layout->num_blocks(), num_threads(), [&](int64_t index, int) {
+  parallel_for(lattice.layout->num_blocks(), [&](int64_t index, int) {
     const Block& block = lattice.layout->blocks()[static_cast<size_t>(index)];
-    T* sums = out.sums.data() + lattice.slot_begin[static_cast<size_t>(index)] * out.stride;
+    T* sums = out.slots.data() + lattice.slot_begin[static_cast<size_t>(index)] * out.stride;
     std::memset(sums, 0,
                 static_cast<size_t>(lattice.slots_of_block(index) * out.stride) * sizeof(T));
     const int64_t first = block.begin * corners;
@@ -27,19 +27,44 @@ void splat(const CpuLattice<T>& lattice, const T* rows, const T* pre, CpuVertexR
 
 template <typename T>
 void sum_slots(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
-  constexpr int64_t kGrain = 1024;  // vertices per task: some 10 us
-  const int64_t num_tasks = (lattice.vertex_count + kGrain - 1) / kGrain;
-  parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
-    simd::kernels<T>().sum_rows(lattice.slot_start.data(), lattice.slots_of_vertex.data(),
-                                task * kGrain, std::min(lattice.vertex_count, (task + 1) * kGrain),
-                                rows.sums.data(), rows.vertices.data(), rows.stride);
-  });
+  const auto& kernels = simd::kernels<T>();
+  if (lattice.grid_axes.empty()) {
+    const SlotLists& shared = lattice.shared;
+    for_vertex_tasks(shared.num_lists(), [&](int64_t begin, int64_t end) {
+      kernels.join_rows(shared.start.data(), shared.slot.data(), begin, end, rows.slots.data(),
+                        rows.stride);
+    });
+  } else {
+    const SlotLists& slots = lattice.slots_of_node;
+    for_vertex_tasks(lattice.vertex_count, [&](int64_t begin, int64_t end) {
+      kernels.sum_rows(slots.start.data(), slots.slot.data(), begin, end, rows.slots.data(),
+                       rows.nodes.data(), rows.stride);
+    });
+  }
 }
 
-template void splat(const CpuLattice<float>&, const float*, const float*, CpuVertexRows<float>&);
-template void splat(const CpuLattice<double>&, const double*, const double*,
-                    CpuVertexRows<double>&);
-template void sum_slots(const CpuLattice<float>&, CpuVertexRows<float>&);
-template void sum_slots(const CpuLattice<double>&, CpuVertexRows<double>&);
+template <typename T>
+void spread_slots(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
+  const auto& kernels = simd::kernels<T>();
+  if (lattice.grid_axes.empty()) {
+    const SlotLists& shared = lattice.shared;
+    for_vertex_tasks(shared.num_lists(), [&](int64_t begin, int64_t end) {
+      kernels.spread_rows(shared.start.data(), shared.slot.data(), begin, end, rows.slots.data(),
+                          rows.stride);
+    });
+  } else {
+    for_vertex_tasks(lattice.num_slots(), [&](int64_t begin, int64_t end) {
+      kernels.gather_rows(lattice.node_of_slot.data() + begin, end - begin, rows.nodes.data(),
+                          rows.slots.data() + begin * rows.stride, rows.stride);
+    });
+  }
+}
+
+#define DF_INSTANTIATE(T)                                                           \
+  template void splat(const CpuLattice<T>&, const T*, const T*, CpuVertexRows<T>&); \
+  template void sum_slots(const CpuLattice<T>&, CpuVertexRows<T>&);                 \
+  template void spread_slots(const CpuLattice<T>&, CpuVertexRows<T>&);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
 
 }  // namespace densefield::cpu

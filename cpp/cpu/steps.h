@@ -20,13 +20,16 @@ void store_nodes(const CpuLayout&, const T* rows, NodeView<T> to);
 template <typename T>
 void store_block(const CpuLayout&, const Block&, const T* rows, NodeView<T> to);
 
-// splat.cpp: the block's slots, then the sum of each vertex's slots.
+// splat.cpp: the block's slots, then the sum of each vertex's slots in its home; spreading
+// copies it from there to all slots.
 template <typename T>
 void splat(const CpuLattice<T>&, const T* rows, const T* pre, CpuVertexRows<T>&);
 template <typename T>
 void sum_slots(const CpuLattice<T>&, CpuVertexRows<T>&);
+template <typename T>
+void spread_slots(const CpuLattice<T>&, CpuVertexRows<T>&);
 
-// blur.cpp
+// blur.cpp: from homes to all slots.
 template <typename T>
 void blur(const CpuLattice<T>&, bool reverse, CpuVertexRows<T>&);
 

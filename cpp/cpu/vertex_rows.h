@@ -1,31 +1,27 @@
 // Values on the vertices of a lattice, on the CPU.
 #pragma once
 
-#include <utility>
-
 #include "lattice_tables.h"
 
 namespace densefield::cpu {
 
-// `sums` holds the splatted values by slot; `vertices` and `spare` one row per vertex and,
-// behind the last, a row of zeros that stands for missing neighbours. The blur goes back
-// and forth between the two. Allocated once and used for every update.
+// One row per slot; a vertex's value stands in its home, and where it has been spread, in all
+// its slots. A spatial kernel is filtered on its nodes, in grid order, back and forth between
+// two arrays. Allocated once and used for every update.
 template <typename T>
 class CpuVertexRows final : public VertexRows<T> {
  public:
   CpuVertexRows(const CpuLattice<T>& lattice, int64_t row_stride)
-      : stride(row_stride),
-        sums(host_memory(), lattice.num_slots() * stride),
-        vertices(host_memory(), (lattice.vertex_count + 1) * stride),
-        spare(host_memory(), (lattice.vertex_count + 1) * stride) {
-    for (int64_t c = 0; c < stride; ++c)
-      vertices[lattice.vertex_count * stride + c] = spare[lattice.vertex_count * stride + c] = T(0);
+      : stride(row_stride), slots(host_memory(), lattice.num_slots() * stride) {
+    if (lattice.grid_axes.empty()) return;
+    nodes = Buffer<T>(host_memory(), lattice.vertex_count * stride);
+    spare = Buffer<T>(host_memory(), lattice.vertex_count * stride);
   }
 
   const int64_t stride;
-  Buffer<T> sums;
-  Buffer<T> vertices;
-  Buffer<T> spare;
+  Buffer<T> slots;  // [slots, stride]
+  Buffer<T> nodes;  // [nodes, stride] of a spatial kernel
+  Buffer<T> spare;  // [nodes, stride]
 };
 
 template <typename T>

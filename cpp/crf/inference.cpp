@@ -4,28 +4,28 @@
 namespace densefield {
 
 template <typename T>
-int run_inference(MeanField<T>& mean_field, const InferenceOptions<T>& options, NodeView<T> out) {
+int run_inference(Field<T>& field, const InferenceOptions<T>& options, NodeView<T> out) {
   const bool wants_change = options.tolerance > 0;
   const bool may_stop = wants_change || options.after_update;
   for (int iteration = 1; iteration <= options.iterations; ++iteration) {
     if (options.interrupt) options.interrupt();
     if (iteration == options.iterations && !may_stop) {
-      mean_field.finish(out);
+      field.finish(out);
       return iteration;
     }
-    const T change = mean_field.update(wants_change);
-    const bool stops = (options.after_update && !options.after_update(mean_field)) ||
+    const T change = field.update(wants_change);
+    const bool stops = (options.after_update && !options.after_update(field)) ||
                        (wants_change && double(change) <= options.tolerance);
     if (stops || iteration == options.iterations) {
-      mean_field.store_marginals(out);
+      field.store_result(out);
       return iteration;
     }
   }
-  mean_field.store_marginals(out);
+  field.store_result(out);
   return 0;
 }
 
-template int run_inference(MeanField<float>&, const InferenceOptions<float>&, NodeView<float>);
-template int run_inference(MeanField<double>&, const InferenceOptions<double>&, NodeView<double>);
+template int run_inference(Field<float>&, const InferenceOptions<float>&, NodeView<float>);
+template int run_inference(Field<double>&, const InferenceOptions<double>&, NodeView<double>);
 
 }  // namespace densefield

@@ -74,7 +74,7 @@ Buffer<T> kernel_diagonal(Backend<T>& backend, const LatticeKernel<T>& kernel) {
 
 #define DF_INSTANTIATE(T)                                                                          \
   template LatticeKernel<T> make_normalized_kernel(Backend<T>&, std::shared_ptr<const NodeLayout>, \
-                                                   const KernelSpec<T>&);             \
+                                                   const KernelSpec<T>&);                          \
   template void apply_kernel(const Backend<T>&, const LatticeKernel<T>&, const T*, int64_t, bool,  \
                              T*);                                                                  \
   template Buffer<T> kernel_diagonal(Backend<T>&, const LatticeKernel<T>&);

@@ -5,18 +5,23 @@ import logging
 from densefield._densefield import __version__
 from densefield._threads import get_num_threads, num_threads, set_num_threads
 from densefield.compatibility import Potts
+from densefield.conv_crf import ConvCRF
+from densefield.conv_inference import PreparedConvCRF
 from densefield.crf import DenseCRF
-from densefield.inference import Inference, PreparedCRF
+from densefield.inference import PreparedCRF
 from densefield.kernels import Bilateral, Features, Gaussian
 from densefield.lattice import PermutohedralLattice
 from densefield.refinement import default_crf, refine
+from densefield.stepping import Inference
 from densefield.system import system_info
 from densefield.unary import unary_from_labels, unary_from_logits, unary_from_probabilities
+from densefield.window import WindowKernel
 
 logging.getLogger("densefield").addHandler(logging.NullHandler())
 
 __all__ = [
     "Bilateral",
+    "ConvCRF",
     "DenseCRF",
     "Features",
     "Gaussian",
@@ -24,6 +29,8 @@ __all__ = [
     "PermutohedralLattice",
     "Potts",
     "PreparedCRF",
+    "PreparedConvCRF",
+    "WindowKernel",
     "__version__",
     "default_crf",
     "get_num_threads",

@@ -209,12 +209,14 @@ def spread_sigma(
             f"{name} has {len(sigma)} values, but the number of {per} is {count}; "
             f"give one number for all, or one for each"
         )
-    smallest = float(np.finfo(dtype).tiny)
-    if min(sigma) < smallest:
-        raise ValueError(
-            f"{name} must be {smallest:.3g} or more in {dtype}, got {min(sigma)}; "
-            f"rescale the features, or compute in float64"
-        )
+    # The core squares them and divides by the squares.
+    low, high = math.sqrt(np.finfo(dtype).tiny), math.sqrt(np.finfo(dtype).max)
+    for value in sigma:
+        if not low <= value <= high:
+            raise ValueError(
+                f"{name} must be from {low:.3g} to {high:.3g} in {dtype}, got {value}; "
+                f"rescale the features, or compute in float64"
+            )
     return list(sigma) * count if len(sigma) == 1 else list(sigma)
 
 

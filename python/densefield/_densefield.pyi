@@ -101,3 +101,58 @@ class _MeanField(metaclass=_PybindType):
 
 class MeanFieldF32(_MeanField): ...
 class MeanFieldF64(_MeanField): ...
+
+@type_check_only
+class _WindowTerm(metaclass=_PybindType):
+    def __init__(
+        self,
+        sigma_position: list[float],
+        values: _Floats,
+        sigma_value: list[float],
+        normalization: str,
+        weight: float,
+        /,
+    ) -> None: ...
+
+class WindowTermF32(_WindowTerm): ...
+class WindowTermF64(_WindowTerm): ...
+
+@type_check_only
+class _ConvModel(metaclass=_PybindType):
+    def __init__(
+        self,
+        grid: list[int],
+        shape: str,
+        filter_size: int,
+        cell_size: int,
+        phase: list[int],
+        groups: Sequence[Sequence[_WindowTerm]],
+        exclude_self: bool,
+        /,
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def num_taps(self) -> list[int]: ...
+    def apply(self, group: int, values: _Floats, transpose: bool, out: _Floats, /) -> None: ...
+    def diagonal(self, group: int, out: _Floats, /) -> None: ...
+    def energy_terms(
+        self, compatibility: _Compatibility, unary: _Floats, marginals: _Floats, /
+    ) -> tuple[float, float, float, float]: ...
+
+class ConvModelF32(_ConvModel): ...
+class ConvModelF64(_ConvModel): ...
+
+@type_check_only
+class _ConvField(_MeanField):
+    def __init__(
+        self,
+        model: _ConvModel,
+        compatibility: _Compatibility,
+        unary: _Floats,
+        returns_scores: bool,
+        /,
+    ) -> None: ...
+
+class ConvFieldF32(_ConvField): ...
+class ConvFieldF64(_ConvField): ...

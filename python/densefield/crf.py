@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from densefield._arrays import FloatArray, as_count, as_flag, as_float_array, as_number
 from densefield.compatibility import Checked, CompatibilityLike, Potts, check_compatibility
-from densefield.inference import Callback, Inference, PreparedCRF
+from densefield.inference import PreparedCRF
 from densefield.kernels import (
     Bilateral,
     Features,
@@ -18,6 +18,7 @@ from densefield.kernels import (
     Normalization,
     check_normalization,
 )
+from densefield.stepping import Callback, Inference
 
 _MAX_ITERATIONS = 2**31 - 1  # the core counts in 32 bits
 
@@ -72,6 +73,8 @@ class DenseCRF:
     >>> crf.infer(unary).argmax(axis=0)
     array([[0, 0, 0, 0, 0]])
     """
+
+    _prepared_class: type[PreparedCRF] = PreparedCRF
 
     def __init__(
         self,
@@ -178,7 +181,7 @@ class DenseCRF:
         TypeError, ValueError
             If the image or shape is missing, does not fit the kernels, or is not finite.
         """
-        return PreparedCRF(
+        return self._prepared_class(
             self,
             image,
             shape=shape,
@@ -317,7 +320,7 @@ class DenseCRF:
     ) -> tuple[PreparedCRF, FloatArray]:
         values = as_float_array("unary", unary, check_finite=check_finite)
         grid = PreparedCRF.grid_of(values, label_axis)
-        prepared = PreparedCRF(
+        prepared = self._prepared_class(
             self,
             image,
             shape=grid,

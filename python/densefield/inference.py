@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,13 @@ from densefield._arrays import (
 )
 from densefield.compatibility import CompatibilityTerms, compatibility_terms
 from densefield.kernels import Bilateral, Features, Gaussian, Kernel
+from densefield.stepping import Callback, Inference, copy_back, reporter
 
 if TYPE_CHECKING:
     from densefield._densefield import _CrfModel, _MeanField
     from densefield.crf import DenseCRF
 
 _MAX_DIM = 32  # kMaxDim of the C++ core, which checks it too
-Callback: TypeAlias = Callable[[int, FloatArray], Any]
 
 
 class LatticeSize(NamedTuple):
@@ -118,9 +118,9 @@ class PreparedCRF:
         field = self._field(channels_first(values, axis), keeps or self.crf.iterations == 0)
         report = None
         if callback is not None:
-            report = _reporter(field, callback, values.shape, axis, self.dtype)
+            report = reporter(field, callback, values.shape, axis, self.dtype)
         field.run(self.crf.iterations, self.crf.tolerance, report, table)
-        _copy_back(table, result, axis)
+        copy_back(table, result, axis)
         return result
 
     def start(
@@ -271,6 +271,7 @@ class PreparedCRF:
         return model(list(self.shape), specs, self.crf.exclude_self)
 
     def _sigma_space(self, kernel: Gaussian | Bilateral) -> list[float]:
+        assert kernel.sigma_space is not None
         return spread_sigma(
             "sigma_space",
             as_sigma("sigma_space", kernel.sigma_space),
@@ -281,12 +282,11 @@ class PreparedCRF:
 
     def _grid_sigma(self, kernel: Kernel) -> list[float]:
         """Return one standard deviation per axis for a kernel computed on the grid, else none."""
-        on_grid = (
-            isinstance(kernel, Gaussian)
-            and kernel.method == "grid"
-            and len(self.shape) <= _densefield.max_grid_kernel_axes
-        )
-        return self._sigma_space(kernel) if on_grid else []
+        if not isinstance(kernel, Gaussian) or kernel.method != "grid":
+            return []
+        if len(self.shape) > _densefield.max_grid_kernel_axes:
+            return []
+        return self._sigma_space(kernel)
 
     def _features(
         self, kernel: Kernel, channels: FloatArray | None
@@ -305,7 +305,7 @@ class PreparedCRF:
                 )
             return [], channels_first(table, -1), [1.0] * table.shape[-1]
         assert isinstance(kernel, Gaussian | Bilateral)
-        space = self._sigma_space(kernel)
+        space = [] if kernel.sigma_space is None else self._sigma_space(kernel)
         # The core takes x first, that is the last axis.
         space.reverse()
         if isinstance(kernel, Gaussian):
@@ -325,94 +325,3 @@ class PreparedCRF:
             self.dtype,
         )
         return space, channels, color
-
-
-class Inference:
-    """An inference in progress, made by `DenseCRF.start` or `PreparedCRF.start`.
-
-    Attributes
-    ----------
-    iteration : int
-        Updates made so far.
-
-    Examples
-    --------
-    >>> import densefield as df
-    >>> crf = df.DenseCRF([df.Gaussian(sigma_space=1, weight=2)])
-    >>> inference = crf.start([[0.0, 0.0, 0.0], [1.0, -0.1, 1.0]])
-    >>> for _ in range(3):
-    ...     change = inference.step()
-    >>> inference.iteration, inference.q.argmax(axis=0).tolist()
-    (3, [0, 0, 0])
-    """
-
-    def __init__(self, prepared: PreparedCRF, unary: FloatArray, label_axis: int) -> None:
-        self.iteration = 0
-        self._prepared = prepared
-        self._unary = unary
-        self._axis = label_axis
-        self._core = (
-            None
-            if prepared._core is None
-            else prepared._field(channels_first(unary, label_axis), True)
-        )
-
-    def step(self) -> float:
-        """Make one update; return the largest change of a marginal in it."""
-        self.iteration += 1
-        return 0.0 if self._core is None else self._core.update(True)
-
-    @property
-    def q(self) -> FloatArray:
-        """The marginals so far, in the unary's shape: a copy. Assign to go on from others."""
-        result = np.empty(self._unary.shape, self._prepared.dtype)
-        if self._core is not None:
-            _store(self._core, result, self._axis)
-        return result
-
-    @q.setter
-    def q(self, marginals: npt.ArrayLike) -> None:
-        values = as_float_array("q", marginals, can_skip=False)
-        if values.shape != self._unary.shape:
-            raise ValueError(
-                f"q must have the shape of the unary, {self._unary.shape}, got {values.shape}"
-            )
-        if self._core is not None:
-            table = channels_first(as_precision("q", values, self._prepared.dtype), self._axis)
-            self._core.load(table)
-
-    def kl_divergence(self) -> float:
-        """KL divergence of the marginals so far; see `DenseCRF.kl_divergence`."""
-        return self._prepared.kl_divergence(
-            self.q, self._unary, label_axis=self._axis, check_finite=False
-        )
-
-
-def _store(field: _MeanField, result: FloatArray, axis: int) -> None:
-    """Write the marginals into an array of the unary's shape."""
-    table = channels_first(result, axis)
-    field.store(table)
-    _copy_back(table, result, axis)
-
-
-def _copy_back(table: FloatArray, result: FloatArray, axis: int) -> None:
-    """Fill `result` from its (channels, nodes) form, if that had to be a copy."""
-    if not np.may_share_memory(table, result):  # a copy lies elsewhere altogether
-        labels_first = np.moveaxis(result, axis, 0)
-        labels_first[...] = table.reshape(labels_first.shape)
-
-
-def _reporter(
-    field: _MeanField, callback: Callback, shape: Shape, axis: int, dtype: Any
-) -> Callable[[], bool]:
-    """Return what the core calls after an update: the user's callback with marginals."""
-    iteration = 0
-
-    def report() -> bool:
-        nonlocal iteration
-        iteration += 1
-        q = np.empty(shape, dtype)
-        _store(field, q, axis)
-        return bool(callback(iteration, q))
-
-    return report

@@ -118,9 +118,10 @@ class Bilateral(Kernel):
 
     Parameters
     ----------
-    sigma_space : float or sequence of float
+    sigma_space : float or sequence of float, or None
         Standard deviation in grid steps, theta_alpha of the paper (`sxy` in older packages):
-        one number, or one per grid axis in the order of the array's axes.
+        one number, or one per grid axis in the order of the array's axes. None leaves the
+        position out: image values alone, wherever they are.
     sigma_color : float or sequence of float
         Standard deviation in the image's own units, theta_beta (`srgb` in older packages):
         one number, or one per channel. Images of type uint8 have values 0 to 255.
@@ -144,12 +145,13 @@ class Bilateral(Kernel):
     (3.0, 3.0, 3.0)
     """
 
-    sigma_space: float | Sequence[float]
+    sigma_space: float | Sequence[float] | None
     sigma_color: float | Sequence[float]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "sigma_space", as_sigma("sigma_space", self.sigma_space))
+        if self.sigma_space is not None:
+            object.__setattr__(self, "sigma_space", as_sigma("sigma_space", self.sigma_space))
         object.__setattr__(self, "sigma_color", as_sigma("sigma_color", self.sigma_color))
 
 

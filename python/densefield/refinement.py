@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, overload
 
 import numpy as np
@@ -94,6 +95,11 @@ def refine(
     TypeError, ValueError
         If an argument has the wrong type, shape or value.
 
+    Warns
+    -----
+    UserWarning
+        If the image lies in 0..1 and the model is the default one, which expects 0..255.
+
     Examples
     --------
     >>> import numpy as np
@@ -103,6 +109,8 @@ def refine(
     >>> refine(image, np.stack([1 - foreground, foreground]))[0]
     array([0, 0, 0, 1, 1, 1, 1, 1])
     """
+    if crf is None:
+        _warn_if_scaled(image)
     model = default_crf() if crf is None else crf
     if not isinstance(model, DenseCRF):
         raise TypeError(f"crf must be a DenseCRF, got {type(model).__name__}")
@@ -111,3 +119,15 @@ def refine(
     q = model.infer(unary, image, label_axis=label_axis, channel_axis=channel_axis)
     labels = q.argmax(axis=axis_index("label_axis", label_axis, p.ndim))
     return (labels, q) if return_marginals else labels
+
+
+def _warn_if_scaled(image: npt.ArrayLike) -> None:
+    """Warn if the image's values are those of 0..1 and not of 0..255."""
+    values = np.asarray(image)
+    if values.dtype.kind == "f" and values.size and 0 <= values.min() and 0 < values.max() <= 1:
+        warnings.warn(
+            "the image's values lie in 0..1, where the default model sees no edges: it expects "
+            "0..255. Multiply the image by 255, or pass a crf with a smaller sigma_color",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -177,16 +177,64 @@ void sum_rows(const int64_t* start, const int32_t* member, int64_t begin, int64_
 }
 
 template <typename T>
-void blur(const int32_t* neighbour, int64_t begin, int64_t end, const T* from, T* to,
-          int64_t stride) {
+void join_rows(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end, T* rows,
+               int64_t stride) {
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
     for (int64_t i = begin; i < end; ++i) {
-      const T* left = from + neighbour[2 * i] * stride + offset;
-      const T* right = from + neighbour[2 * i + 1] * stride + offset;
-      const T* centre = from + i * stride + offset;
-      T* out = to + i * stride + offset;
-      for (int v = 0; v < nv; ++v)
-        store(out + v * kLanes<T>, blur_tap(load(left, v), load(centre, v), load(right, v)));
+      T* home = rows + slot[start[i]] * stride + offset;
+      Row<T, nv> sum(nullptr, nv);
+      sum.restore(home);
+      for (int64_t m = start[i] + 1; m < start[i + 1]; ++m) {
+        const T* row = rows + slot[m] * stride + offset;
+        fill(sum, [&](int v) { return sum.get(v) + load(row, v); });
+      }
+      sum.save(home);
+    }
+  });
+}
+
+template <typename T>
+void spread_rows(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end, T* rows,
+                 int64_t stride) {
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    for (int64_t i = begin; i < end; ++i) {
+      Row<T, nv> home(nullptr, nv);
+      home.restore(rows + slot[start[i]] * stride + offset);
+      for (int64_t m = start[i] + 1; m < start[i + 1]; ++m)
+        home.save(rows + slot[m] * stride + offset);
+    }
+  });
+}
+
+// The rows of a chain lie anywhere in memory, and the order is known in advance: on textured
+// images, where they do not fit the cache, asking for them early halves the time.
+constexpr int64_t kPrefetchAhead = 12;
+
+// A missing neighbour, before the first and behind the last of a chain, counts as 0.
+template <typename T>
+void blur_chains(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end, T* rows,
+                 int64_t stride) {
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    for (int64_t i = begin; i < end; ++i) {
+      Row<T, nv> left(nullptr, nv), centre(nullptr, nv), right(nullptr, nv);
+      fill(left, [](int) { return Vec<T>{}; });
+      centre.restore(rows + slot[start[i]] * stride + offset);
+      for (int64_t m = start[i]; m < start[i + 1]; ++m) {
+        if (m + kPrefetchAhead < start[end]) {
+          const T* later = rows + slot[m + kPrefetchAhead] * stride + offset;
+          __builtin_prefetch(later, 1);
+          __builtin_prefetch(later + nv * kLanes<T> - 1, 1);
+        }
+        if (m + 1 < start[i + 1])
+          right.restore(rows + slot[m + 1] * stride + offset);
+        else
+          fill(right, [](int) { return Vec<T>{}; });
+        T* out = rows + slot[m] * stride + offset;
+        for (int v = 0; v < nv; ++v)
+          store(out + v * kLanes<T>, blur_tap(left.get(v), centre.get(v), right.get(v)));
+        left = centre;
+        centre = right;
+      }
     }
   });
 }
@@ -227,8 +275,9 @@ namespace {
 
 template <typename T>
 Kernels<T> make_kernels(decltype(Kernels<T>::embed) embed) {
-  return {embed,    &splat<T>,           &slice<T>,     &gather_rows<T>, &sum_rows<T>,
-          &blur<T>, &mean_field_pass<T>, &filter_axis<T>, &load_rows<T>, &store_rows<T>};
+  return {embed,         &splat<T>,       &slice<T>,       &gather_rows<T>,     &sum_rows<T>,
+          &join_rows<T>, &spread_rows<T>, &blur_chains<T>, &mean_field_pass<T>, &filter_axis<T>,
+          &load_rows<T>, &store_rows<T>};
 }
 
 }  // namespace

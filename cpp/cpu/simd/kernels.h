@@ -94,9 +94,14 @@ struct Kernels {
   // to[v] = sum of from[member[m]], m = start[v] .. start[v+1]-1, in that order
   void (*sum_rows)(const int64_t* start, const int32_t* member, int64_t begin, int64_t end,
                    const T* from, T* to, int64_t stride);
-  // One direction of the blur; a missing neighbour is the row of zeros behind the last one.
-  void (*blur)(const int32_t* neighbour, int64_t begin, int64_t end, const T* from, T* to,
-               int64_t stride);
+  // Lists of rows of one array: slot[start[i]] .. slot[start[i+1] - 1] for i = begin .. end-1.
+  // The first row becomes the sum of the list; all become the first; a chain is blurred.
+  void (*join_rows)(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end, T* rows,
+                    int64_t stride);
+  void (*spread_rows)(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end,
+                      T* rows, int64_t stride);
+  void (*blur_chains)(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end,
+                      T* rows, int64_t stride);
   void (*pass)(PassBlock<T>);
   void (*filter_axis)(const AxisFilter<T>&, const T* from, T* to);
   // rows[i][c] = from[c * channel_stride + i]; `padding` behind the last channel.

@@ -50,7 +50,9 @@ struct Tile {
   Vec<T> sum[P][NV];
 
   DF_HD void clear() {
-    unrolled<0, P>([&](auto p) { unrolled<0, NV>([&](auto v) { sum[p][v] = Vec<T>{}; }); });
+    unrolled<0, P>([&](auto p) __attribute__((always_inline)) {
+      unrolled<0, NV>([&](auto v) __attribute__((always_inline)) { sum[p][v] = Vec<T>{}; });
+    });
   }
 
   // Value row number s of a segment is tap s - p of pixel p; p from First to Last - 1.
@@ -58,69 +60,61 @@ struct Tile {
   template <int First, int Last>
   DF_HD void add(const T* value, const T* weights) {
     Vec<T> x[NV];
-    unrolled<0, NV>([&](auto v) { x[v] = load(value + v * kLanes<T>); });
-    unrolled<First, Last>([&](auto p) {
+    unrolled<0, NV>([&](auto v)
+                        __attribute__((always_inline)) { x[v] = load(value + v * kLanes<T>); });
+    unrolled<First, Last>([&](auto p) __attribute__((always_inline)) {
       const Vec<T> w = broadcast(weights[p * (1 - kWindowBlock)]);
-      unrolled<0, NV>([&](auto v) { sum[p][v] += w * x[v]; });
+      unrolled<0, NV>([&](auto v) __attribute__((always_inline)) { sum[p][v] += w * x[v]; });
     });
   }
 
   template <int Taps>
   DF_HD void add_short_segment(const T* value, int64_t stride, const T* weights) {
-    unrolled<0, Taps + P - 1>([&](auto s) {
+    unrolled<0, Taps + P - 1>([&](auto s) __attribute__((always_inline)) {
       add<clamp_low(s - Taps + 1, 0), clamp_high(s + 1, P)>(value + s * stride,
-                                                           weights + s * kWindowBlock);
+                                                            weights + s * kWindowBlock);
     });
   }
 
+  // A segment may have fewer taps than the tile has pixels.
   DF_HD void add_segment(const T* value, int64_t stride, int64_t taps, const T* weights) {
-    switch (taps) {
-      case 1: return add_short_segment<1>(value, stride, weights);
-      case 3: return add_short_segment<3>(value, stride, weights);
-      case 5: return add_short_segment<5>(value, stride, weights);
-      case 7: return add_short_segment<7>(value, stride, weights);
-      default: break;
-    }
-    unrolled<0, P - 1>(
-        [&](auto s) { add<0, s + 1>(value + s * stride, weights + s * kWindowBlock); });
+    if (taps == 1) return add_short_segment<1>(value, stride, weights);
+    if (P > 2 && taps == 3) return add_short_segment<3>(value, stride, weights);
+    if (P > 4 && taps == 5) return add_short_segment<5>(value, stride, weights);
+    if (P > 4 && taps == 7) return add_short_segment<7>(value, stride, weights);
+    unrolled<0, P - 1>([&](auto s) __attribute__((always_inline)) {
+      add<0, s + 1>(value + s * stride, weights + s * kWindowBlock);
+    });
     value += (P - 1) * stride;
     weights += (P - 1) * kWindowBlock;
     for (int64_t s = P - 1; s < taps; ++s, value += stride, weights += kWindowBlock)
       add<0, P>(value, weights);
-    unrolled<1, P>([&](auto first) {
+    unrolled<1, P>([&](auto first) __attribute__((always_inline)) {
       add<first, P>(value + (first - 1) * stride, weights + (first - 1) * kWindowBlock);
     });
   }
 
   DF_HD void save(T* out, int64_t stride) const {
-    unrolled<0, P>([&](auto p) {
-      unrolled<0, NV>([&](auto v) { store(out + p * stride + v * kLanes<T>, sum[p][v]); });
+    unrolled<0, P>([&](auto p) __attribute__((always_inline)) {
+      unrolled<0, NV>([&](auto v) __attribute__((always_inline)) {
+        store(out + p * stride + v * kLanes<T>, sum[p][v]);
+      });
     });
   }
 };
 
-// The weights of one block side by side: they are read once for every vector of channels.
-template <typename T>
-DF_HD void gather_weights(const WindowRow<T>& row, int64_t x) {
-  for (int64_t t = 0; t < row.num_taps; ++t)
-    for (int64_t p = 0; p < kWindowBlock; p += kLanes<T>)
-      store(row.weights + t * kWindowBlock + p, load(row.source[t] + x + p));
-}
-
 // One piece of NV vectors of channels for the block of pixels at x.
 template <typename T, int NV, int P>
-DF_HD void message_piece(const WindowRow<T>& row, int64_t x, int64_t offset, int64_t stride,
-                         T* out) {
+DF_HD void message_piece(const WindowRow<T>& row, int64_t x, const T* block, int64_t offset,
+                         int64_t stride, T* out) {
   static_assert(kWindowBlock % P == 0, "tiles fill a block");
   for (int64_t first = 0; first < kWindowBlock; first += P) {
     Tile<T, NV, P> tile;
     tile.clear();
-    const T* weights = row.weights + first;
     for (int s = 0; s < row.num_segments; ++s) {
       const WindowSegment<T> segment = row.segments[s];
       tile.add_segment(segment.values + (x + first) * stride + offset, stride, segment.num_taps,
-                       weights);
-      weights += segment.num_taps * kWindowBlock;
+                       block + first + segment.first_tap * kWindowBlock);
     }
     tile.save(out + first * stride + offset, stride);
   }
@@ -141,26 +135,40 @@ constexpr int kNarrowTile = 4;
 template <typename T>
 void message(const WindowRow<T>& row, int64_t stride, T* out) {
   constexpr int64_t kPiece = 3 * kLanes<T>;
+  const T* block = row.weights;
   for (int64_t x = row.begin; x < row.end; x += kWindowBlock) {
-    gather_weights(row, x);
     T* to = out + (x - row.begin) * stride;
     int64_t offset = 0;
     for (; stride - offset >= kPiece; offset += kPiece)
-      message_piece<T, 3, kWideTile>(row, x, offset, stride, to);
+      message_piece<T, 3, kWideTile>(row, x, block, offset, stride, to);
     if (stride - offset == 2 * kLanes<T>)
-      message_piece<T, 2, kWideTile>(row, x, offset, stride, to);
+      message_piece<T, 2, kWideTile>(row, x, block, offset, stride, to);
     else if (stride - offset == kLanes<T>)
-      message_piece<T, 1, kNarrowTile>(row, x, offset, stride, to);
+      message_piece<T, 1, kNarrowTile>(row, x, block, offset, stride, to);
+    block += row.num_taps * kWindowBlock;
   }
 }
 
 template <typename T>
-void weight_sums(const WindowRow<T>& row, T* out) {
-  for (int64_t x = row.begin; x < row.end; x += kLanes<T>) {
+void weight_sums(const WindowMerge<T>& row, T* out) {
+  for (int64_t x = 0; x < row.width; x += kLanes<T>) {
     Vec<T> sum = {};
-    for (int64_t t = 0; t < row.num_taps; ++t) sum += load(row.source[t] + x);
-    store(out + (x - row.begin), sum);
+    for (int64_t s = 0; s < row.num_sources; ++s) sum += load(row.source[s] + x);
+    store(out + x, sum);
   }
+}
+
+template <typename T>
+void merge_weights(const WindowMerge<T>& row) {
+  T* block = row.out;
+  for (int64_t x = 0; x < row.width; x += kWindowBlock, block += row.num_taps * kWindowBlock)
+    for (int64_t s = 0; s < row.num_sources; ++s)
+      for (int64_t p = 0; p < kWindowBlock; p += kLanes<T>) {
+        Vec<T> weight = row.scale * load(row.source[s] + x + p);
+        if (row.post != nullptr) weight *= load(row.post + x + p) * load(row.pre[s] + x + p);
+        T* to = block + row.tap[s] * kWindowBlock + p;
+        store(to, row.adds ? load(to) + weight : weight);
+      }
 }
 
 // Calls body(x, lanes) for every vector of [begin, end); the last one may have fewer lanes in
@@ -183,7 +191,7 @@ void tap_weights_of(const WindowTap<T>& tap) {
     Vec<T> squared = broadcast(tap.squared);
     for (int c = 0; c < channels; ++c)
       squared += squared_step(load(tap.here[c] + x), load(tap.there[c] + x), tap.inverse_sigma[c]);
-    return load(tap.out + x) + tap.scale * window_weight(squared);
+    return window_weight(squared);
   });
 }
 
@@ -191,23 +199,14 @@ template <typename T>
 void tap_weights(const WindowTap<T>& tap) {
   switch (tap.num_channels) {
     case 0: {
-      const Vec<T> weight = tap.scale * window_weight(broadcast(tap.squared));
-      for_vectors(tap.begin, tap.end, tap.out,
-                  [&](int64_t x) { return load(tap.out + x) + weight; });
+      const Vec<T> weight = window_weight(broadcast(tap.squared));
+      for_vectors(tap.begin, tap.end, tap.out, [&](int64_t) { return weight; });
       return;
     }
     case 1: return tap_weights_of<T, 1>(tap);
     case 3: return tap_weights_of<T, 3>(tap);
     default: return tap_weights_of<T, 0>(tap);
   }
-}
-
-template <typename T>
-void scaled_weights(const WindowScale<T>& row) {
-  for_vectors(row.begin, row.end, row.out, [&](int64_t x) {
-    const Vec<T> scale = row.scale * (load(row.post + x) * load(row.pre + x));
-    return load(row.out + x) + scale * load(row.weight + x);
-  });
 }
 
 template <typename T>
@@ -229,7 +228,7 @@ void transform(int form, const T* table, int64_t num_labels, int64_t count, int6
 
 template <typename T>
 WindowKernels<T> make_window_kernels() {
-  return {&message<T>, &weight_sums<T>, &tap_weights<T>, &scaled_weights<T>, &transform<T>};
+  return {&message<T>, &weight_sums<T>, &tap_weights<T>, &merge_weights<T>, &transform<T>};
 }
 
 }  // namespace

@@ -28,11 +28,9 @@ struct LevelTable {
 }  // namespace
 
 #ifdef DF_X86_64
-#define DF_LEVELS(type) \
-  { window_##type##_base(), window_##type##_avx2(), window_##type##_avx512() }
+#define DF_LEVELS(type) {window_##type##_base(), window_##type##_avx2(), window_##type##_avx512()}
 #else
-#define DF_LEVELS(type) \
-  { window_##type##_base() }
+#define DF_LEVELS(type) {window_##type##_base()}
 #endif
 
 template <>

@@ -11,6 +11,7 @@
 #include "densefield/buffer.h"
 #include "densefield/lattice.h"
 #include "densefield/view.h"
+#include "densefield/window.h"
 
 namespace densefield {
 
@@ -76,8 +77,8 @@ class Backend {
                                                           const Features<T>&) const = 0;
   // The Gaussian of grid positions alone, one sigma per grid axis (slowest first), for up to
   // max_grid_kernel_axes() axes: relative error below 0.3 %, same steps as a lattice.
-  virtual std::shared_ptr<const Lattice<T>> build_grid_kernel(std::shared_ptr<const NodeLayout>,
-                                                              const std::vector<T>& sigma) const = 0;
+  virtual std::shared_ptr<const Lattice<T>> build_grid_kernel(
+      std::shared_ptr<const NodeLayout>, const std::vector<T>& sigma) const = 0;
   virtual int max_grid_kernel_axes() const = 0;
   virtual std::unique_ptr<VertexRows<T>> make_vertex_rows(const Lattice<T>&,
                                                           int64_t num_channels) const = 0;
@@ -95,6 +96,17 @@ class Backend {
 
   // Returns max |change of a marginal| where asked for, else 0.
   virtual T mean_field_pass(const MeanFieldPass<T>&) const = 0;
+
+  // The merged weights of a sum of window kernels; O(N taps). Several terms that are normalised
+  // need cells of one node. Throws Error (memory) where the table would not fit.
+  virtual std::shared_ptr<const WindowTable<T>> make_window_table(
+      const Grid&, const WindowOptions&, std::span<const WindowTerm<T>>) const = 0;
+  // out = K~ rows or K~^T rows, in grid order; `rows` has the table's margins, `out` has none.
+  virtual void apply_window(const WindowTable<T>&, const T* rows, int64_t num_channels,
+                            bool transpose, T* out) const = 0;
+  virtual void window_diagonal(const WindowTable<T>&, T* out) const = 0;
+  // As mean_field_pass.
+  virtual T window_pass(const WindowPass<T>&) const = 0;
 
   // out[i] = 1 / rows[i][0], or its square root: the scales of maths §3.
   virtual void normalizer(const NodeLayout&, const T* rows, int64_t stride, bool square_root,

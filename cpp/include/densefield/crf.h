@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "densefield/backend.h"
+#include "densefield/field.h"
+#include "densefield/normalization.h"
 
 namespace densefield {
-
-enum class Normalization { none, before, after, symmetric };  // maths §3
 
 // The pairwise energy that label l' of a neighbour adds to label l: A_m = w_m mu_m of maths §6.
 // `values` is [1] times the identity, [L] on the diagonal, or [L, L] row by row (l, l').
@@ -55,7 +55,7 @@ class CrfModel {
 
 // Mean field [KK11] Algorithm 1: parallel updates from the softmax of the unary.
 template <typename T>
-class MeanField {
+class MeanField final : public Field<T> {
  public:
   // One compatibility for each kernel of the model. `keeps_marginals`: they can be stored
   // after every update, not after the last one only.
@@ -67,14 +67,10 @@ class MeanField {
   int64_t num_labels() const { return num_labels_; }
   int num_updates() const { return num_updates_; }
 
-  // One update. Returns max |change| if `wants_change`, which needs kept marginals.
-  T update(bool wants_change);
-  // The last update: its marginals go to the caller's array and no further one can follow.
-  void finish(NodeView<T> to);
-  // Marginals of the latest update into the caller's array.
-  void store_marginals(NodeView<T> to) const;
-  // Replaces the marginals: the next update starts from these.
-  void load_marginals(NodeView<const T> from);
+  T update(bool wants_change) override;
+  void finish(NodeView<T> to) override;
+  void store_marginals(NodeView<T> to) const override;
+  void load_marginals(NodeView<const T> from) override;
 
  private:
   void blur_messages();
@@ -98,13 +94,13 @@ struct InferenceOptions {
   // Called before every update; throws to end the inference. Empty: not called.
   std::function<void()> interrupt;
   // Called after every update; false stops. May throw. Empty: not called.
-  std::function<bool(MeanField<T>&)> after_update;
+  std::function<bool(Field<T>&)> after_update;
 };
 
 // Runs updates until one of the options says stop and stores the marginals; returns how many
 // were made. Without iterations, and to stop early, the marginals must be kept.
 template <typename T>
-int run_inference(MeanField<T>& mean_field, const InferenceOptions<T>& options, NodeView<T> out);
+int run_inference(Field<T>& field, const InferenceOptions<T>& options, NodeView<T> out);
 
 // The terms of KL divergence and energy, maths §2, at any marginals (one-hot for a labelling).
 struct EnergyTerms {

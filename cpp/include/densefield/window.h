@@ -6,11 +6,13 @@
 #include <vector>
 
 #include "densefield/buffer.h"
-#include "densefield/compatibility_form.h"
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
 
 namespace densefield {
+
+template <typename T>
+struct CompatibilityTable;  // backend.h
 
 // The neighbours of a node: |offset| <= filter_size / 2 along every axis (square, filter_size
 // is odd), or a sum of |offsets| <= filter_size (diamond, the distance of the paper's text).

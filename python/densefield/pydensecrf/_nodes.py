@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from densefield import crf as native
 from densefield._arrays import FloatArray, Shape
-from densefield.inference import Inference, PreparedCRF
+from densefield.inference import PreparedCRF
 from densefield.kernels import Features
 from densefield.pydensecrf._arguments import (
     MOST_DIMENSIONS,
@@ -33,6 +33,7 @@ from densefield.pydensecrf._kinds import (
 )
 from densefield.pydensecrf._unary import LogisticUnary, Unary
 from densefield.pydensecrf.eigen import MatrixXf
+from densefield.stepping import Inference
 
 
 class _Run(NamedTuple):

@@ -1,0 +1,190 @@
+// The window kernel as an operator: out = K~ in, its transpose and its diagonal.
+#include <algorithm>
+#include <vector>
+
+#include "../core/window.h"
+#include "densefield/threads.h"
+#include "scratch.h"
+#include "steps.h"
+#include "window_table.h"
+
+namespace densefield::cpu {
+namespace {
+
+// rows[i] *= scale[i]
+template <typename T>
+void scale_rows(const T* scale, int64_t begin, int64_t end, int64_t stride, T* rows) {
+  for (int64_t i = begin; i < end; ++i)
+    for (int64_t c = 0; c < stride; ++c) rows[i * stride + c] *= scale[i];
+}
+
+template <typename T>
+Buffer<T> rows_with_margin(const CpuWindowTable<T>& table, int64_t stride) {
+  Buffer<T> rows(host_memory(), (table.geometry.num_nodes() + 2 * table.margin()) * stride);
+  std::fill_n(rows.data(), table.margin() * stride, T(0));
+  std::fill_n(rows.data() + rows.size() - table.margin() * stride, table.margin() * stride, T(0));
+  return rows;
+}
+
+// K~ = diag(post) U K D diag(pre): D means over cells, U interpolates between them.
+template <typename T>
+void apply_between_cells(const CpuWindowTable<T>& table, const T* rows, int64_t stride, T* out) {
+  const CellGrid grid = table.cells();
+  Buffer<T> cells = rows_with_margin(table, stride);
+  T* first = cells.data() + table.margin() * stride;
+  pool(grid, rows, table.pre.data(), stride, first);
+  Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
+  pass_messages(table, first, stride, false, messages.data());
+  Buffer<T> lines(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
+  upsample_rows(grid, messages.data(), stride, lines.data());
+  parallel_for(grid.fine[0] * grid.fine[1], [&](int64_t row, int) {
+    const int64_t begin = row * grid.fine[2];
+    upsample_along_row(grid, lines.data() + row * grid.coarse[2] * stride, 0, grid.fine[2], stride,
+                       out + begin * stride);
+    if (!table.post.is_empty())
+      scale_rows(table.post.data(), begin, begin + grid.fine[2], stride, out);
+  });
+}
+
+template <typename T>
+void apply_transpose_between_cells(const CpuWindowTable<T>& table, const T* rows, int64_t stride,
+                                   T* out) {
+  const CellGrid grid = table.cells();
+  Buffer<T> cells = rows_with_margin(table, stride);
+  T* first = cells.data() + table.margin() * stride;
+  upsample_transpose(grid, rows, table.post.data(), stride, first);
+  Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
+  pass_messages(table, first, stride, true, messages.data());
+  pool_transpose(grid, messages.data(), stride, out);
+  if (!table.pre.is_empty())
+    parallel_for(grid.fine[0] * grid.fine[1], [&](int64_t row, int) {
+      scale_rows(table.pre.data(), row * grid.fine[2], (row + 1) * grid.fine[2], stride, out);
+    });
+}
+
+// The weight that passes from cell (z, y, x) to the one `offset` away, 0 beyond the window.
+template <typename T>
+T weight_between(const CpuWindowTable<T>& table, const Place& to, const Place& from) {
+  for (const WindowRowSpan& span : table.geometry.spans) {
+    const int64_t dx = from[2] - to[2];
+    if (span.dz != from[0] - to[0] || span.dy != from[1] - to[1]) continue;
+    if (dx < -span.radius || dx > span.radius) return T(0);
+    const int64_t row = to[0] * table.geometry.extent[1] + to[1];
+    return table.weight(row, to[2], span.first_tap + span.radius + dx);
+  }
+  return T(0);
+}
+
+// K~_ii = post_i pre_i / (nodes of i's cell) * sum over the cells a around i of U_ia K_a,cell(i).
+template <typename T>
+T diagonal_between_cells(const CpuWindowTable<T>& table, const Place& node) {
+  const CellGrid grid = table.cells();
+  Place own;
+  CellPair<T> pair[3];
+  T share = 1;
+  for (size_t a = 0; a < 3; ++a) {
+    own[a] = cell_of(node[a], grid.phase[a], grid.cell_size);
+    pair[a] = cells_around<T>(node[a], grid.phase[a], grid.cell_size, grid.coarse[a]);
+    const int64_t first = std::max<int64_t>(0, own[a] * grid.cell_size - grid.phase[a]);
+    const int64_t last = std::min(grid.fine[a], (own[a] + 1) * grid.cell_size - grid.phase[a]);
+    share /= T(last - first);
+  }
+  T sum = 0;
+  for (int corner = 0; corner < 8; ++corner) {
+    Place cell;
+    T factor = share;
+    for (size_t a = 0; a < 3; ++a) {
+      const bool is_high = (corner >> a & 1) != 0;
+      cell[a] = is_high ? pair[a].high : pair[a].low;
+      factor *= is_high ? pair[a].share : T(1) - pair[a].share;
+    }
+    if (factor != T(0)) sum += factor * weight_between(table, cell, own);
+  }
+  return sum;
+}
+
+// The weights of the transpose for the pixels of `row`: K^T_ij = K_ji.
+template <typename T>
+void transpose_weights(const CpuWindowTable<T>& table, int64_t index, simd::WindowRow<T>& row,
+                       std::vector<T>& scratch) {
+  const WindowGeometry& geometry = table.geometry;
+  const int64_t taps = geometry.num_taps, width = geometry.extent[2];
+  scratch.assign(static_cast<size_t>(whole_blocks(row.end - row.begin) * taps), T(0));
+  for (const WindowRowSpan& span : geometry.spans) {
+    if (!geometry.has_neighbour_row(index, span)) continue;
+    for (int64_t dx = -span.radius; dx <= span.radius; ++dx) {
+      const int64_t tap = span.first_tap + span.radius + dx;
+      const int64_t begin = std::max(row.begin, -dx), end = std::min(row.end, width - dx);
+      for (int64_t x = begin; x < end; ++x) {
+        const int64_t place = x - row.begin, lane = place % simd::kWindowBlock;
+        scratch[static_cast<size_t>((place - lane) * taps + tap * simd::kWindowBlock + lane)] =
+            table.weight(index + geometry.row_distance(span), x + dx, taps - 1 - tap);
+      }
+    }
+  }
+  row.weights = scratch.data();
+}
+
+}  // namespace
+
+template <typename T>
+void pass_messages(const CpuWindowTable<T>& table, const T* rows, int64_t stride, bool transpose,
+                   T* out) {
+  const int64_t width = table.geometry.extent[2];
+  const RowTasks tasks(table.geometry.extent);
+  parallel_for(tasks.num_tasks(), [&](int64_t task, int) {
+    struct Blocks;
+    WindowRowReader<T> reader(table, rows, stride);
+    std::vector<T> transposed;
+    const auto message = [&](int64_t index, int64_t begin, int64_t end, T* to) {
+      if (begin == end) return;
+      simd::WindowRow<T> row = reader.row(index, begin, end);
+      if (transpose && !table.is_symmetric) transpose_weights(table, index, row, transposed);
+      simd::window_kernels<T>().message(row, stride, to);
+    };
+    tasks.for_pieces(task, [&](int64_t row, int64_t begin, int64_t end) {
+      // Whole blocks straight into place, the rest by way of scratch: the next row's pixels
+      // may be another thread's.
+      const int64_t whole = begin + (end - begin) / simd::kWindowBlock * simd::kWindowBlock;
+      T* to = out + (row * width + begin) * stride;
+      message(row, begin, whole, to);
+      T* block = thread_scratch<T, Blocks>(simd::kWindowBlock * stride);
+      message(row, whole, end, block);
+      std::copy_n(block, (end - whole) * stride, to + (whole - begin) * stride);
+    });
+  });
+}
+
+template <typename T>
+void apply_window(const CpuWindowTable<T>& table, const T* rows, int64_t num_channels,
+                  bool transpose, T* out) {
+  const int64_t stride = padded_stride<T>(num_channels);
+  if (table.cell_size == 1) return pass_messages(table, rows, stride, transpose, out);
+  if (transpose) return apply_transpose_between_cells(table, rows, stride, out);
+  apply_between_cells(table, rows, stride, out);
+}
+
+template <typename T>
+void window_diagonal(const CpuWindowTable<T>& table, T* out) {
+  const int64_t width = table.fine[2];
+  parallel_for(table.fine[0] * table.fine[1], [&](int64_t row, int) {
+    for (int64_t x = 0; x < width; ++x) {
+      T& value = out[row * width + x];
+      if (table.cell_size == 1) {
+        value = table.weight(row, x, table.geometry.centre());
+        continue;
+      }
+      value = diagonal_between_cells(table, {row / table.fine[1], row % table.fine[1], x});
+      if (!table.pre.is_empty()) value *= table.pre[row * width + x] * table.post[row * width + x];
+    }
+  });
+}
+
+#define DF_INSTANTIATE(T)                                                             \
+  template void pass_messages(const CpuWindowTable<T>&, const T*, int64_t, bool, T*); \
+  template void apply_window(const CpuWindowTable<T>&, const T*, int64_t, bool, T*);  \
+  template void window_diagonal(const CpuWindowTable<T>&, T*);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
+
+}  // namespace densefield::cpu

@@ -1,0 +1,203 @@
+// The weights of a window table: Gaussians of feature differences, normalised, merged.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "../core/normalization.h"
+#include "../core/window.h"
+#include "densefield/error.h"
+#include "densefield/threads.h"
+#include "window_planes.h"
+
+namespace densefield::cpu {
+namespace {
+
+Place coarse_extent(const Place& fine, const Place& phase, int64_t cell_size) {
+  Place coarse;
+  for (size_t a = 0; a < 3; ++a) coarse[a] = cell_of(fine[a] - 1, phase[a], cell_size) + 1;
+  return coarse;
+}
+
+// Elements of a table, refused here where their number would not even fit 64 bits.
+int64_t table_size(int64_t rows, int64_t width, int64_t taps) {
+  constexpr double kMost = 1e17;
+  const double count = double(rows) * double(width) * double(taps);
+  if (count > kMost)
+    throw Error(Error::Kind::memory, "not enough memory: a window of " + std::to_string(taps) +
+                                         " weights per node is wanted; use a smaller "
+                                         "filter_size, or tiles");
+  return rows * width * taps;
+}
+
+// What one grid row takes from the planes of a kernel.
+template <typename T>
+struct RowSources {
+  std::vector<int64_t> tap;
+  std::vector<const T*> source;
+  std::vector<const T*> pre;
+
+  // pre: [cells] scales with margins, or nullptr.
+  RowSources(const WindowPlanes<T>& planes, const WindowGeometry& geometry, int64_t row,
+             const T* scales) {
+    planes.for_taps(row, [&](const WindowRowSpan& span, int64_t number, int64_t dx, const T* from) {
+      tap.push_back(number);
+      source.push_back(from);
+      const int64_t neighbour = row + geometry.row_distance(span);
+      pre.push_back(scales == nullptr ? nullptr : scales + neighbour * geometry.extent[2] + dx);
+    });
+  }
+  simd::WindowMerge<T> merge(const WindowGeometry& geometry) const {
+    simd::WindowMerge<T> merge{};
+    merge.width = geometry.extent[2];
+    merge.num_sources = static_cast<int64_t>(tap.size());
+    merge.tap = tap.data();
+    merge.source = source.data();
+    merge.pre = pre.data();
+    merge.num_taps = geometry.num_taps;
+    return merge;
+  }
+};
+
+// body(planes, row) for all rows, band by band, in parallel.
+template <typename T, typename Body>
+void for_bands(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, Body body) {
+  const int64_t rows = table.geometry.num_rows(), step = WindowPlanes<T>::band_rows(table.geometry);
+  parallel_for((rows + step - 1) / step, [&](int64_t band, int) {
+    const int64_t last = std::min(rows, (band + 1) * step);
+    const WindowPlanes<T> planes(table, features, band * step, last);
+    for (int64_t row = band * step; row < last; ++row) body(planes, row);
+  });
+}
+
+// n = K 1 at the nodes, maths §3.
+template <typename T>
+Buffer<T> row_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& features) {
+  const WindowGeometry& geometry = table.geometry;
+  const int64_t width = geometry.extent[2];
+  Buffer<T> sums(host_memory(), geometry.num_nodes());
+  for_bands(table, features, [&](const WindowPlanes<T>& planes, int64_t row) {
+    const RowSources<T> sources(planes, geometry, row, nullptr);
+    std::vector<T> line(static_cast<size_t>(whole_blocks(width)));
+    simd::window_kernels<T>().weight_sums(sources.merge(geometry), line.data());
+    std::copy_n(line.data(), width, sums.data() + row * width);
+  });
+  if (table.cell_size == 1) return sums;
+  const CellGrid cells = table.cells();
+  Buffer<T> lines(host_memory(), cells.fine[0] * cells.fine[1] * width);
+  upsample_rows(cells, sums.data(), 1, lines.data());
+  Buffer<T> fine(host_memory(), table.num_nodes());
+  parallel_for(cells.fine[0] * cells.fine[1], [&](int64_t row, int) {
+    upsample_along_row(cells, lines.data() + row * width, 0, cells.fine[2], 1,
+                       fine.data() + row * cells.fine[2]);
+  });
+  return fine;
+}
+
+// The scales of a normalised kernel at the nodes, with margins of 0.
+template <typename T>
+struct NodeScales {
+  NodeScales(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, Normalization mode)
+      : margin(table.margin()),
+        pre(host_memory(), table.num_nodes() + 2 * margin),
+        post(host_memory(), pre.size()) {
+    std::fill_n(pre.data(), pre.size(), T(0));
+    std::fill_n(post.data(), post.size(), T(0));
+    const Buffer<T> sums = row_sums(table, features);
+    for (int64_t i = 0; i < table.num_nodes(); ++i) {
+      const T scale = normalization_scale(sums[i], mode == Normalization::symmetric);
+      pre[margin + i] = mode == Normalization::after ? T(1) : scale;
+      post[margin + i] = mode == Normalization::before ? T(1) : scale;
+    }
+  }
+
+  int64_t margin;
+  Buffer<T> pre;
+  Buffer<T> post;
+};
+
+// weights = or += weight * diag(post) K diag(pre), without the scales where they are nullptr.
+template <typename T>
+void merge_term(CpuWindowTable<T>& table, const WindowFeatures<T>& features, T weight, bool adds,
+                const NodeScales<T>* scales) {
+  const WindowGeometry& geometry = table.geometry;
+  const T* pre = scales == nullptr ? nullptr : scales->pre.data() + scales->margin;
+  const T* post = scales == nullptr ? nullptr : scales->post.data() + scales->margin;
+  for_bands(table, features, [&](const WindowPlanes<T>& planes, int64_t row) {
+    const RowSources<T> sources(planes, geometry, row, pre);
+    simd::WindowMerge<T> merge = sources.merge(geometry);
+    merge.post = post == nullptr ? nullptr : post + row * geometry.extent[2];
+    merge.scale = weight;
+    merge.adds = adds;
+    merge.out = table.weights.data() + table.block_begin(row, 0);
+    simd::window_kernels<T>().merge_weights(merge);
+  });
+}
+
+// One normalised term between cells of several nodes: its scales stay at the nodes.
+template <typename T>
+void keep_scales(CpuWindowTable<T>& table, const WindowTerm<T>& term, const NodeScales<T>& scales) {
+  const int64_t count = table.num_nodes();
+  table.pre = Buffer<T>(host_memory(), count);
+  table.post = Buffer<T>(host_memory(), count);
+  for (int64_t i = 0; i < count; ++i) {
+    table.pre[i] = scales.pre[scales.margin + i];
+    table.post[i] = term.weight * scales.post[scales.margin + i];
+  }
+}
+
+template <typename T>
+void add_term(CpuWindowTable<T>& table, const WindowTerm<T>& term, bool adds) {
+  const WindowFeatures<T> features(table.cells(), table.margin(), term.features);
+  if (term.normalization == Normalization::none)
+    return merge_term<T>(table, features, term.weight, adds, nullptr);
+  const NodeScales<T> scales(table, features, term.normalization);
+  if (table.cell_size == 1) return merge_term(table, features, term.weight, adds, &scales);
+  if (adds) fail_value("normalised kernels between cells need a table each");
+  merge_term<T>(table, features, T(1), false, nullptr);
+  keep_scales(table, term, scales);
+}
+
+}  // namespace
+
+template <typename T>
+CpuWindowTable<T>::CpuWindowTable(const Place& fine_extent, const Place& phase_of_cells,
+                                  int64_t cell, WindowShape shape, int64_t filter_size,
+                                  bool symmetric)
+    : fine(fine_extent),
+      phase(phase_of_cells),
+      cell_size(cell),
+      geometry(coarse_extent(fine_extent, phase_of_cells, cell), shape, filter_size),
+      is_symmetric(symmetric),
+      weights(host_memory(), table_size(geometry.num_rows(), whole_blocks(geometry.extent[2]),
+                                        geometry.num_taps)) {}
+
+template <typename T>
+std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid& grid,
+                                                           const WindowOptions& options,
+                                                           std::span<const WindowTerm<T>> terms) {
+  Place fine{1, 1, 1}, phase{0, 0, 0};
+  const size_t axes = grid.extent.size();
+  if (axes < 1 || axes > 3)
+    fail_value("window kernels need a grid of 1 to 3 dimensions, got " + std::to_string(axes));
+  for (size_t a = 0; a < axes; ++a) {
+    fine[3 - axes + a] = grid.extent[a];
+    if (options.cell_size > 1) phase[3 - axes + a] = options.phase[a];
+  }
+  bool symmetric = true;
+  for (const WindowTerm<T>& term : terms)
+    symmetric &= term.normalization == Normalization::none ||
+                 term.normalization == Normalization::symmetric || options.cell_size > 1;
+  auto table = std::make_shared<CpuWindowTable<T>>(fine, phase, options.cell_size, options.shape,
+                                                   options.filter_size, symmetric);
+  for (size_t m = 0; m < terms.size(); ++m) add_term(*table, terms[m], m > 0);
+  return table;
+}
+
+#define DF_INSTANTIATE(T)                                              \
+  template class CpuWindowTable<T>;                                    \
+  template std::shared_ptr<const CpuWindowTable<T>> make_window_table( \
+      const Grid&, const WindowOptions&, std::span<const WindowTerm<T>>);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
+
+}  // namespace densefield::cpu

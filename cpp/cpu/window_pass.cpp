@@ -1,0 +1,164 @@
+// The fused update of mean field with window kernels, piece by piece of the grid's rows:
+// messages, compatibility, softmax, while a piece is in the first-level cache.
+#include <algorithm>
+#include <vector>
+
+#include "densefield/threads.h"
+#include "scratch.h"
+#include "simd/kernels.h"
+#include "steps.h"
+#include "window_table.h"
+
+namespace densefield::cpu {
+namespace {
+
+constexpr int64_t kChunk = 64;  // pixels: 6 KB of messages for 21 labels
+
+// Messages between cells, ready to be interpolated along the rows.
+template <typename T>
+Buffer<T> messages_between_cells(const CpuWindowTable<T>& table, const T* marginals,
+                                 int64_t stride) {
+  const CellGrid grid = table.cells();
+  const int64_t margin = table.margin() * stride, cells = table.geometry.num_nodes() * stride;
+  Buffer<T> means(host_memory(), cells + 2 * margin), messages(host_memory(), cells);
+  std::fill_n(means.data(), margin, T(0));
+  std::fill_n(means.data() + margin + cells, margin, T(0));
+  pool(grid, marginals, table.pre.data(), stride, means.data() + margin);
+  pass_messages(table, means.data() + margin, stride, false, messages.data());
+  Buffer<T> rows(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
+  upsample_rows(grid, messages.data(), stride, rows.data());
+  return rows;
+}
+
+template <typename T>
+class PiecePass {
+ public:
+  PiecePass(const WindowPass<T>& pass, const std::vector<Buffer<T>>& between_cells, Place extent)
+      : pass_(pass),
+        between_cells_(between_cells),
+        extent_(extent),
+        stride_(padded_stride<T>(pass.num_labels)) {
+    for (const auto& kernel : pass.kernels)
+      readers_.emplace_back(as_cpu(*kernel), pass.marginals, stride_);
+  }
+
+  // Nodes [begin, end) of a row; returns the largest change.
+  T run(int64_t row, int64_t begin, int64_t end) {
+    struct Energy;
+    struct Passes;
+    T* energy = thread_scratch<T, Energy>(2 * kChunk * stride_);
+    T* scratch = thread_scratch<T, Passes>(simd::kPassScratchRows * stride_);
+    T largest = 0;
+    for (int64_t first = begin; first < end; first += kChunk) {
+      const int64_t count = std::min(kChunk, end - first);
+      const int64_t node = row * extent_[2] + first;
+      for (size_t m = 0; m < readers_.size(); ++m)
+        add_energy(m, row, first, count, scratch, energy);
+      T change = 0;
+      simd::PassBlock<T> block{};
+      block.count = count;
+      block.stride = stride_;
+      block.num_labels = pass_.num_labels;
+      block.unary = pass_.unary + node * stride_;
+      block.energy = readers_.empty() ? nullptr : energy;
+      block.previous = pass_.marginals + node * stride_;
+      block.marginals = pass_.updated + node * stride_;
+      block.scratch = scratch;
+      block.change = pass_.wants_change ? &change : nullptr;
+      simd::kernels<T>().pass(block);
+      if (pass_.scores != nullptr) store_scores(node, count, energy);
+      if (pass_.result != nullptr) store_result(node, count, block.marginals);
+      largest = std::max(largest, change);
+    }
+    return largest;
+  }
+
+ private:
+  // energy [kChunk, stride] += A_m K~_m q, or = for the first kernel.
+  void add_energy(size_t m, int64_t row, int64_t first, int64_t count, T* scratch, T* energy) {
+    const CompatibilityTable<T>& compatibility = pass_.compatibility[m];
+    T* to = m == 0 ? energy : energy + kChunk * stride_;
+    message(m, row, first, count, to);
+    const T* table = compatibility.values.data();
+    if (compatibility.form != CompatibilityForm::scalar)
+      simd::window_kernels<T>().transform(compatibility.form == CompatibilityForm::vector ? 1 : 2,
+                                          table, pass_.num_labels, count, stride_, scratch, to);
+    else if (table[0] != T(1))
+      for (int64_t e = 0; e < count * stride_; ++e) to[e] *= table[0];
+    if (m > 0)
+      for (int64_t e = 0; e < count * stride_; ++e) energy[e] += to[e];
+  }
+
+  void message(size_t m, int64_t row, int64_t first, int64_t count, T* to) {
+    const CpuWindowTable<T>& table = as_cpu(*pass_.kernels[m]);
+    const int64_t node = row * extent_[2] + first;
+    if (table.cell_size == 1) {
+      simd::window_kernels<T>().message(readers_[m].row(row, first, first + count), stride_, to);
+    } else {
+      const CellGrid grid = table.cells();
+      upsample_along_row(grid, between_cells_[m].data() + row * grid.coarse[2] * stride_, first,
+                         first + count, stride_, to);
+      if (!table.post.is_empty())
+        for (int64_t p = 0; p < count; ++p)
+          for (int64_t c = 0; c < stride_; ++c) to[p * stride_ + c] *= table.post[node + p];
+    }
+    if (pass_.self.empty()) return;
+    const T* marginals = pass_.marginals + node * stride_;
+    for (int64_t p = 0; p < count; ++p)
+      for (int64_t c = 0; c < stride_; ++c)
+        to[p * stride_ + c] -= pass_.self[m][node + p] * marginals[p * stride_ + c];
+  }
+
+  void store_scores(int64_t node, int64_t count, const T* energy) {
+    const T* unary = pass_.unary + node * stride_;
+    T* to = pass_.scores + node * stride_;
+    for (int64_t e = 0; e < count * stride_; ++e)
+      to[e] = readers_.empty() ? -unary[e] : -unary[e] - energy[e];
+  }
+
+  void store_result(int64_t node, int64_t count, const T* marginals) {
+    const NodeView<T>& to = *pass_.result;
+    if (to.node_stride == 1)
+      return simd::kernels<T>().store_rows(marginals, stride_, count, pass_.num_labels,
+                                           &to.at(0, node), to.channel_stride);
+    for (int64_t p = 0; p < count; ++p)
+      for (int64_t c = 0; c < pass_.num_labels; ++c)
+        to.at(c, node + p) = marginals[p * stride_ + c];
+  }
+
+  const WindowPass<T>& pass_;
+  const std::vector<Buffer<T>>& between_cells_;
+  const Place extent_;
+  const int64_t stride_;
+  std::vector<WindowRowReader<T>> readers_;
+};
+
+}  // namespace
+
+template <typename T>
+T window_pass(const WindowPass<T>& pass) {
+  const int64_t stride = padded_stride<T>(pass.num_labels);
+  Place extent{1, 1, pass.layout->num_nodes()};
+  std::vector<Buffer<T>> between_cells;
+  for (const auto& kernel : pass.kernels) {
+    const CpuWindowTable<T>& table = as_cpu(*kernel);
+    extent = table.fine;
+    between_cells.push_back(
+        table.cell_size > 1 ? messages_between_cells(table, pass.marginals, stride) : Buffer<T>());
+  }
+  const RowTasks tasks(extent);
+  std::vector<T> change(static_cast<size_t>(tasks.num_tasks()), T(0));
+  parallel_for(tasks.num_tasks(), [&](int64_t task, int) {
+    PiecePass<T> body(pass, between_cells, extent);
+    tasks.for_pieces(task, [&](int64_t row, int64_t begin, int64_t end) {
+      T& largest = change[static_cast<size_t>(task)];
+      largest = std::max(largest, body.run(row, begin, end));
+    });
+  });
+  return change.empty() ? T(0) : *std::max_element(change.begin(), change.end());
+}
+
+template float window_pass(const WindowPass<float>&);
+template double window_pass(const WindowPass<double>&);
+
+}  // namespace densefield::cpu

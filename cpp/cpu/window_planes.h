@@ -1,0 +1,91 @@
+// The raw weights of one kernel for a band of grid rows, on the way into a window table.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "window_features.h"
+#include "window_table.h"
+
+namespace densefield::cpu {
+
+// Planes of one tap each, row by row: [rows, planes, pitch], 0 where a neighbour is outside.
+// A Gaussian is symmetric: the taps from the centre on are computed, the others are read at
+// the neighbour. A band also holds the earlier rows that its own rows read.
+template <typename T>
+class WindowPlanes {
+ public:
+  // Rows of a band: few enough for a cache, many against those that neighbours share.
+  static int64_t band_rows(const WindowGeometry& geometry) {
+    constexpr int64_t kRows = 32;
+    constexpr int64_t kPerShared = 4;
+    return std::max(kRows, kPerShared * shared_rows(geometry));
+  }
+
+  WindowPlanes(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, int64_t first,
+               int64_t last)
+      : geometry_(table.geometry),
+        features_(features),
+        first_(std::max<int64_t>(0, first - shared_rows(geometry_))),
+        lead_(whole_blocks(geometry_.radius)),
+        pitch_(lead_ + whole_blocks(geometry_.extent[2] + geometry_.radius) + simd::kWindowBlock),
+        weights_(host_memory(), (last - first_) * num_planes() * pitch_) {
+    std::memset(weights_.data(), 0, static_cast<size_t>(weights_.num_bytes()));
+    for (int64_t row = first_; row < last; ++row) compute_row(row);
+  }
+
+  // Calls body(span, tap, dx, weights at the row's pixel 0) for all neighbours that exist.
+  template <typename Body>
+  void for_taps(int64_t row, Body body) const {
+    for (const WindowRowSpan& span : geometry_.spans) {
+      if (!geometry_.has_neighbour_row(row, span)) continue;
+      const int64_t neighbour = row + geometry_.row_distance(span);
+      for (int64_t dx = -span.radius; dx <= span.radius; ++dx) {
+        const int64_t tap = span.first_tap + span.radius + dx, plane = tap - geometry_.centre();
+        body(span, tap, dx, plane >= 0 ? plane_row(row, plane) : plane_row(neighbour, -plane) + dx);
+      }
+    }
+  }
+
+ private:
+  static int64_t shared_rows(const WindowGeometry& geometry) {
+    return -geometry.row_distance(geometry.spans.front());
+  }
+  int64_t num_planes() const { return geometry_.num_taps / 2 + 1; }
+  const T* plane_row(int64_t row, int64_t plane) const {
+    return weights_.data() + ((row - first_) * num_planes() + plane) * pitch_ + lead_;
+  }
+
+  void compute_row(int64_t row) {
+    const int64_t width = geometry_.extent[2];
+    std::vector<const T*> here(features_.inverse_sigma.size()), there(here.size());
+    for (const WindowRowSpan& span : geometry_.spans) {
+      if (!geometry_.has_neighbour_row(row, span)) continue;
+      const int64_t neighbour = row + geometry_.row_distance(span);
+      const double between_rows = features_.squared_between_rows(row, span);
+      for (int64_t dx = -span.radius; dx <= span.radius; ++dx) {
+        const int64_t plane = span.first_tap + span.radius + dx - geometry_.centre();
+        if (plane < 0) continue;
+        for (size_t c = 0; c < here.size(); ++c) {
+          here[c] = features_.plane(c) + row * width;
+          there[c] = features_.plane(c) + neighbour * width + dx;
+        }
+        simd::window_kernels<T>().tap_weights(
+            {std::max<int64_t>(0, -dx), std::min(width, width - dx), static_cast<int>(here.size()),
+             here.data(), there.data(), features_.inverse_sigma.data(),
+             T(between_rows + features_.squared_along_row(dx)),
+             const_cast<T*>(plane_row(row, plane))});
+      }
+    }
+  }
+
+  const WindowGeometry& geometry_;
+  const WindowFeatures<T>& features_;
+  const int64_t first_;
+  const int64_t lead_;   // zeros before a row
+  const int64_t pitch_;  // of a row with its zeros
+  Buffer<T> weights_;
+};
+
+}  // namespace densefield::cpu

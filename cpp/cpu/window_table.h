@@ -1,0 +1,149 @@
+// The CPU's table of window weights, and how a row of it is read.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "densefield/window.h"
+#include "simd/window_kernels.h"
+#include "window_geometry.h"
+#include "window_resample.h"
+
+namespace densefield::cpu {
+
+inline int64_t whole_blocks(int64_t pixels) {
+  return (pixels + simd::kWindowBlock - 1) / simd::kWindowBlock * simd::kWindowBlock;
+}
+
+// The weights in the order in which messages read them: for every grid row and block of
+// pixels the taps one after another, 0 where a neighbour in a row of the grid is outside it.
+// All taps are stored although a symmetric kernel would need half of them: reading half and
+// the rest at the neighbours took 1.5 times as long (7 x 7: 10.1 against 6.7 ms, measured).
+template <typename T>
+class CpuWindowTable final : public WindowTable<T> {
+ public:
+  CpuWindowTable(const Place& fine_extent, const Place& phase_of_cells, int64_t cell,
+                 WindowShape shape, int64_t filter_size, bool symmetric);
+
+  int64_t num_taps() const override { return geometry.num_taps; }
+  int64_t num_bytes() const override {
+    return weights.num_bytes() + pre.num_bytes() + post.num_bytes();
+  }
+  int64_t margin() const override { return geometry.radius + simd::kWindowBlock; }
+
+  CellGrid cells() const { return {fine, geometry.extent, phase, cell_size}; }
+  int64_t num_nodes() const { return fine[0] * fine[1] * fine[2]; }
+  // The weights of the block that starts at pixel x.
+  int64_t block_begin(int64_t row, int64_t x) const {
+    const int64_t per_row = whole_blocks(geometry.extent[2]);
+    return (row * per_row + x) * geometry.num_taps;
+  }
+  T weight(int64_t row, int64_t x, int64_t tap) const {
+    const int64_t lane = x % simd::kWindowBlock;
+    return weights[block_begin(row, x - lane) + tap * simd::kWindowBlock + lane];
+  }
+
+  const Place fine;   // the grid of the nodes
+  const Place phase;  // nodes of the first cell that lie outside
+  const int64_t cell_size;
+  const WindowGeometry geometry;  // of the grid of cells
+  const bool is_symmetric;        // of the weights, without `pre` and `post`
+  Buffer<T> weights;              // [rows, blocks, num_taps, kWindowBlock]
+  Buffer<T> pre;                  // [N] scales at the nodes; empty where the weights include them
+  Buffer<T> post;                 // [N]
+};
+
+template <typename T>
+const CpuWindowTable<T>& as_cpu(const WindowTable<T>& table) {
+  return static_cast<const CpuWindowTable<T>&>(table);
+}
+
+// Finds the neighbour rows of one row of cells after another.
+template <typename T>
+class WindowRowReader {
+ public:
+  // values: [cells, stride] with margins.
+  WindowRowReader(const CpuWindowTable<T>& table, const T* values, int64_t stride)
+      : table_(table), values_(values), stride_(stride) {}
+
+  simd::WindowRow<T> row(int64_t index, int64_t begin, int64_t end) {
+    if (index != current_) open(index);
+    return {begin,
+            end,
+            static_cast<int>(segments_.size()),
+            segments_.data(),
+            table_.geometry.num_taps,
+            table_.weights.data() + table_.block_begin(index, begin)};
+  }
+
+ private:
+  void open(int64_t index) {
+    const WindowGeometry& geometry = table_.geometry;
+    segments_.clear();
+    for (const WindowRowSpan& span : geometry.spans) {
+      if (!geometry.has_neighbour_row(index, span)) continue;
+      const int64_t neighbour = index + geometry.row_distance(span);
+      segments_.push_back({values_ + (neighbour * geometry.extent[2] - span.radius) * stride_,
+                           2 * span.radius + 1, span.first_tap});
+    }
+    current_ = index;
+  }
+
+  const CpuWindowTable<T>& table_;
+  const T* values_;
+  const int64_t stride_;
+  int64_t current_ = -1;
+  std::vector<simd::WindowSegment<T>> segments_;
+};
+
+// Pieces of grid rows that are worked on as one task: neighbouring rows share most of what
+// they read, and a task should be worth the hand-over.
+class RowTasks {
+ public:
+  explicit RowTasks(const Place& extent)
+      : width_(extent[2]),
+        pieces_((width_ + kPiece - 1) / kPiece),
+        num_pieces_(extent[0] * extent[1] * pieces_),
+        per_task_(std::max<int64_t>(1, kTaskPixels / std::min(width_, kPiece))) {}
+
+  int64_t num_tasks() const { return (num_pieces_ + per_task_ - 1) / per_task_; }
+  // body(row, begin, end) for every piece of a task.
+  template <typename Body>
+  void for_pieces(int64_t task, Body body) const {
+    const int64_t last = std::min(num_pieces_, (task + 1) * per_task_);
+    for (int64_t piece = task * per_task_; piece < last; ++piece) {
+      const int64_t begin = piece % pieces_ * kPiece;
+      body(piece / pieces_, begin, std::min(width_, begin + kPiece));
+    }
+  }
+
+ private:
+  static constexpr int64_t kPiece = 2048;       // pixels; a multiple of the window's block
+  static constexpr int64_t kTaskPixels = 8192;  // about 0.2 ms of a 7 x 7 window
+
+  int64_t width_;
+  int64_t pieces_;
+  int64_t num_pieces_;
+  int64_t per_task_;
+};
+
+// window_build.cpp
+template <typename T>
+std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid&, const WindowOptions&,
+                                                           std::span<const WindowTerm<T>>);
+
+// window_apply.cpp. Rows as in backend.h.
+template <typename T>
+void apply_window(const CpuWindowTable<T>&, const T* rows, int64_t num_channels, bool transpose,
+                  T* out);
+// out [cells, stride] = the weights alone, between cells; `rows` has margins.
+template <typename T>
+void pass_messages(const CpuWindowTable<T>&, const T* rows, int64_t stride, bool transpose, T* out);
+template <typename T>
+void window_diagonal(const CpuWindowTable<T>&, T* out);
+
+// window_pass.cpp
+template <typename T>
+T window_pass(const WindowPass<T>&);
+
+}  // namespace densefield::cpu

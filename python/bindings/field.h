@@ -1,0 +1,112 @@
+// What the classes of all models share: compatibilities, and inferences in progress.
+#pragma once
+
+#include <pybind11/stl.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "arrays.h"
+#include "densefield/crf.h"
+#include "densefield/error.h"
+#include "gil.h"
+
+namespace densefield::bindings {
+
+// Only called with the values that densefield/kernels.py produces.
+inline Normalization normalization_from(const std::string& name) {
+  if (name == "none") return Normalization::none;
+  if (name == "before") return Normalization::before;
+  if (name == "after") return Normalization::after;
+  if (name == "symmetric") return Normalization::symmetric;
+  fail_value("unknown normalization '" + name + "'");
+}
+
+inline CompatibilityForm form_from(const std::string& name) {
+  if (name == "scalar") return CompatibilityForm::scalar;
+  if (name == "vector") return CompatibilityForm::vector;
+  if (name == "matrix") return CompatibilityForm::matrix;
+  fail_value("unknown compatibility form '" + name + "'");
+}
+
+// densefield/compatibility.py CompatibilityTerms, one for each kernel.
+template <typename T>
+using CompatibilityList = std::vector<std::tuple<std::string, std::vector<T>, T>>;
+
+template <typename T>
+std::vector<Compatibility<T>> compatibility_from(const CompatibilityList<T>& list) {
+  std::vector<Compatibility<T>> result;
+  for (const auto& [form, values, offset] : list)
+    result.push_back({form_from(form), values, offset});
+  return result;
+}
+
+// Lets Ctrl-C end a running inference between two updates.
+inline void check_signals() {
+  py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+template <typename T>
+int run(Field<T>& field, int iterations, double tolerance, const py::object& callback,
+        Array<T> out) {
+  InferenceOptions<T> options;
+  options.iterations = iterations;
+  options.tolerance = tolerance;
+  options.interrupt = check_signals;
+  if (!callback.is_none())
+    options.after_update = [&](Field<T>&) {
+      const py::gil_scoped_acquire acquire;
+      return !callback().cast<bool>();
+    };
+  const NodeView<T> view = view_channels_first_writable(out);
+  const GilReleased released;
+  return run_inference(field, options, view);
+}
+
+template <typename T, typename Model>
+py::tuple energies(const Model& model, const CompatibilityList<T>& list, const Array<T>& unary,
+                   const Array<T>& marginals) {
+  const NodeView<const T> u = view_channels_first(unary), q = view_channels_first(marginals);
+  const auto compatibility = compatibility_from(list);
+  EnergyTerms terms;
+  {
+    const GilReleased released;
+    terms = energy_terms(model, compatibility, u, q);
+  }
+  return py::make_tuple(terms.negative_entropy, terms.unary, terms.pairs, terms.self);
+}
+
+// A field F of a model: made from it, the compatibilities, the unary and one flag.
+template <typename T, typename F, typename Model>
+void bind_field(py::module_& module, const std::string& name) {
+  py::class_<F, std::shared_ptr<F>>(module, name.c_str())
+      .def(py::init([](std::shared_ptr<Model> model, const CompatibilityList<T>& list,
+                       const Array<T>& unary, bool flag) {
+        const NodeView<const T> view = view_channels_first(unary);
+        const auto compatibility = compatibility_from(list);
+        const GilReleased released;
+        return std::make_shared<F>(std::move(model), compatibility, view, flag);
+      }))
+      .def("run", [](F& self, int iterations, double tolerance, const py::object& callback,
+                     Array<T> out) { return run<T>(self, iterations, tolerance, callback, out); })
+      .def("update",
+           [](F& self, bool wants_change) {
+             const GilReleased released;
+             return self.update(wants_change);
+           })
+      .def("store",
+           [](const F& self, Array<T> out) {
+             const NodeView<T> view = view_channels_first_writable(out);
+             const GilReleased released;
+             self.store_marginals(view);
+           })
+      .def("load", [](F& self, const Array<T>& marginals) {
+        const NodeView<const T> view = view_channels_first(marginals);
+        const GilReleased released;
+        self.load_marginals(view);
+      });
+}
+
+}  // namespace densefield::bindings

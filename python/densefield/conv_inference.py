@@ -1,0 +1,189 @@
+"""A ConvCRF bound to an image: the tables of its windows, and its published options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from densefield import _densefield
+from densefield._arrays import FloatArray, Shape, channels_first
+from densefield.compatibility import Checked, CompatibilityTerms, Potts, compatibility_terms
+from densefield.inference import LatticeSize, PreparedCRF
+from densefield.kernels import Kernel
+from densefield.window import check_window_grid
+
+if TYPE_CHECKING:
+    from densefield._densefield import _ConvField, _ConvModel
+    from densefield.conv_crf import ConvCRF
+
+
+class KernelGroup(NamedTuple):
+    """Kernels that share a compatibility: their weights are merged into one table."""
+
+    compatibility: Checked
+    kernels: list[Kernel]
+
+    def weight(self, kernel: Kernel) -> float:
+        """Return the kernel's weight in the table.
+
+        A Potts group has the compatibility ``[l = l'] - 1``, so its weights are negative.
+        """
+        own = kernel.checked_compatibility
+        potts = self.compatibility if own is None else own
+        return -kernel.weight * potts.weight if isinstance(potts, Potts) else kernel.weight
+
+    def terms(self, num_labels: int, dtype: np.dtype[Any]) -> CompatibilityTerms:
+        """Return the compatibility for the core."""
+        if isinstance(self.compatibility, Potts):
+            return "scalar", [1.0], -1.0
+        return compatibility_terms(self.compatibility, 1.0, num_labels, dtype)
+
+
+def group_kernels(crf: ConvCRF) -> list[KernelGroup]:
+    """Group the kernels that may share a table.
+
+    Normalised kernels between cells of several nodes cannot: their scales are the nodes' own.
+    """
+    groups: list[KernelGroup] = []
+    for kernel in crf.kernels:
+        own = kernel.checked_compatibility
+        mu = crf.compatibility if own is None else own
+        mode = kernel.normalization or crf.normalization
+        alone = crf.downsampling > 1 and mode != "none"
+        for group in groups:
+            same = group.compatibility is mu or (
+                isinstance(group.compatibility, Potts) and isinstance(mu, Potts)
+            )
+            first = group.kernels[0].normalization or crf.normalization
+            if same and not alone and (crf.downsampling == 1 or first == "none"):
+                group.kernels.append(kernel)
+                break
+        else:
+            groups.append(KernelGroup(mu, [kernel]))
+    return groups
+
+
+def cell_phase(grid: Shape, cell_size: int) -> list[int]:
+    """Return how many nodes of the first cell lie outside the grid, for each axis.
+
+    The cells are as many as are needed; what they are too large by is split between both
+    ends, the larger half first.
+    """
+    return [(-n % cell_size + 1) // 2 for n in grid]
+
+
+def log_softmax(scores: FloatArray) -> FloatArray:
+    """Logarithm of the softmax along the first axis."""
+    result: FloatArray = scores - scores.max(axis=0, keepdims=True)
+    result -= np.log(np.exp(result).sum(axis=0, keepdims=True))
+    return result
+
+
+class PreparedConvCRF(PreparedCRF):
+    """A `ConvCRF` bound to an image: merged window weights, ready for any unary.
+
+    Made by `ConvCRF.prepare`. It never changes; several threads may use one at once.
+    """
+
+    crf: ConvCRF
+
+    def __init__(
+        self,
+        crf: ConvCRF,
+        image: npt.ArrayLike | None,
+        *,
+        shape: Sequence[int] | None,
+        channel_axis: int | None,
+        dtype: npt.DTypeLike,
+        check_finite: bool,
+        phase: list[int] | None = None,  # of a tile, whose cells are those of its image
+    ) -> None:
+        self._phase = phase
+        super().__init__(
+            crf,
+            image,
+            shape=shape,
+            channel_axis=channel_axis,
+            dtype=dtype,
+            check_finite=check_finite,
+        )
+
+    @property
+    def lattices(self) -> tuple[LatticeSize, ...]:
+        """No lattices: windows need none."""
+        return ()
+
+    def __repr__(self) -> str:
+        return f"PreparedConvCRF(shape={self.shape}, dtype={self.dtype}, nbytes={self.nbytes})"
+
+    def _build(self, channels: FloatArray | None) -> Any:
+        check_window_grid(self.shape)
+        double = self.dtype == np.float64
+        term = _densefield.WindowTermF64 if double else _densefield.WindowTermF32
+        model = _densefield.ConvModelF64 if double else _densefield.ConvModelF32
+        largest = float(np.finfo(self.dtype).max)
+        groups = []
+        for group in group_kernels(self.crf):
+            terms = []
+            for kernel in group.kernels:
+                weight = group.weight(kernel)
+                if not abs(weight) <= largest:
+                    raise ValueError(
+                        f"weight must fit {self.dtype}, got {weight:g}; use a smaller one: "
+                        f"above about 100 a kernel alone decides"
+                    )
+                mode = kernel.normalization or self.crf.normalization
+                terms.append(term(*self._features(kernel, channels), mode, weight))
+            groups.append(terms)
+        crf = self.crf
+        phase = cell_phase(self.shape, crf.downsampling) if self._phase is None else self._phase
+        return model(
+            list(self.shape),
+            crf.shape,
+            crf.filter_size,
+            crf.downsampling,
+            phase,
+            groups,
+            crf.exclude_self,
+        )
+
+    def _grid_sigma(self, kernel: Kernel) -> list[float]:
+        return []
+
+    def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
+        super()._compatibility(num_labels)  # checks every kernel's own
+        return [group.terms(num_labels, self.dtype) for group in group_kernels(self.crf)]
+
+    def _field(self, table: FloatArray, keeps_marginals: bool) -> _ConvField:
+        kind = _densefield.ConvFieldF64 if self.dtype == np.float64 else _densefield.ConvFieldF32
+        core = cast("_ConvModel", self._core)
+        terms = self._compatibility(table.shape[0])
+        scores = self.crf.output == "scores"
+        if not self.crf.has_published_options:
+            return kind(core, terms, table, scores)
+        log_p = log_softmax(-table)
+        field = kind(core, terms, self._weighted_unary(log_p), scores)
+        field.load(log_p if self.crf.start_from == "log_marginals" else np.exp(log_p))
+        return field
+
+    def _weighted_unary(self, log_p: FloatArray) -> FloatArray:
+        weight = np.asarray(self.crf.unary_weight, self.dtype)
+        if weight.ndim and len(weight) != len(log_p):
+            raise ValueError(
+                f"unary_weight has {len(weight)} values, but the unary has {len(log_p)} labels; "
+                f"give one number, or one for each label"
+            )
+        weighted: FloatArray = -weight.reshape(-1, 1) * log_p
+        return weighted
+
+    def _energy_terms(
+        self, unary: FloatArray, marginals: FloatArray, axis: int
+    ) -> tuple[float, float, float, float]:
+        if self._core is not None and self.crf.has_published_options:
+            weighted = self._weighted_unary(log_softmax(-channels_first(unary, axis)))
+            labels_first = np.moveaxis(unary, axis, 0).shape
+            unary = np.moveaxis(weighted.reshape(labels_first), 0, axis)
+        return super()._energy_terms(unary, marginals, axis)

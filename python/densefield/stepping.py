@@ -1,0 +1,108 @@
+"""Inferences whose updates the user makes or watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from densefield._arrays import FloatArray, Shape, as_float_array, as_precision, channels_first
+
+if TYPE_CHECKING:
+    from densefield._densefield import _MeanField
+    from densefield.inference import PreparedCRF
+
+Callback: TypeAlias = Callable[[int, FloatArray], Any]
+
+
+class Inference:
+    """An inference in progress, made by `DenseCRF.start` or `PreparedCRF.start`.
+
+    Attributes
+    ----------
+    iteration : int
+        Updates made so far.
+
+    Examples
+    --------
+    >>> import densefield as df
+    >>> crf = df.DenseCRF([df.Gaussian(sigma_space=1, weight=2)])
+    >>> inference = crf.start([[0.0, 0.0, 0.0], [1.0, -0.1, 1.0]])
+    >>> for _ in range(3):
+    ...     change = inference.step()
+    >>> inference.iteration, inference.q.argmax(axis=0).tolist()
+    (3, [0, 0, 0])
+    """
+
+    def __init__(self, prepared: PreparedCRF, unary: FloatArray, label_axis: int) -> None:
+        self.iteration = 0
+        self._prepared = prepared
+        self._unary = unary
+        self._axis = label_axis
+        self._core = (
+            None
+            if prepared._core is None
+            else prepared._field(channels_first(unary, label_axis), True)
+        )
+
+    def step(self) -> float:
+        """Make one update; return the largest change of a marginal in it."""
+        self.iteration += 1
+        return 0.0 if self._core is None else self._core.update(True)
+
+    @property
+    def q(self) -> FloatArray:
+        """The marginals so far, in the unary's shape: a copy. Assign to go on from others."""
+        result = np.empty(self._unary.shape, self._prepared.dtype)
+        if self._core is not None:
+            store_marginals(self._core, result, self._axis)
+        return result
+
+    @q.setter
+    def q(self, marginals: npt.ArrayLike) -> None:
+        values = as_float_array("q", marginals, can_skip=False)
+        if values.shape != self._unary.shape:
+            raise ValueError(
+                f"q must have the shape of the unary, {self._unary.shape}, got {values.shape}"
+            )
+        if self._core is not None:
+            table = channels_first(as_precision("q", values, self._prepared.dtype), self._axis)
+            self._core.load(table)
+
+    def kl_divergence(self) -> float:
+        """KL divergence of the marginals so far; see `DenseCRF.kl_divergence`."""
+        return self._prepared.kl_divergence(
+            self.q, self._unary, label_axis=self._axis, check_finite=False
+        )
+
+
+def store_marginals(field: _MeanField, result: FloatArray, axis: int) -> None:
+    """Write the marginals into an array of the unary's shape."""
+    table = channels_first(result, axis)
+    field.store(table)
+    copy_back(table, result, axis)
+
+
+def copy_back(table: FloatArray, result: FloatArray, axis: int) -> None:
+    """Fill `result` from its (channels, nodes) form, if that had to be a copy."""
+    if not np.may_share_memory(table, result):  # a copy lies elsewhere altogether
+        labels_first = np.moveaxis(result, axis, 0)
+        labels_first[...] = table.reshape(labels_first.shape)
+
+
+def reporter(
+    field: _MeanField, callback: Callback, shape: Shape, axis: int, dtype: Any
+) -> Callable[[], bool]:
+    """Return what the core calls after an update: the user's callback with marginals."""
+    iteration = 0
+
+    def report() -> bool:
+        nonlocal iteration
+        iteration += 1
+        q = np.empty(shape, dtype)
+        store_marginals(field, q, axis)
+        return bool(callback(iteration, q))
+
+    return report
