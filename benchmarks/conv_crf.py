@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.dense_crf import machine
 from numpy.typing import NDArray
 
 import densefield as df
-from benchmarks.dense_crf import machine
 
 Array = NDArray[Any]
 
@@ -71,7 +71,7 @@ class UnfoldedWindows:
         return tiles.view(*values.shape[:2], self.size**2, *values.shape[2:])
 
     def kernel(self) -> Any:
-        """Merged weights (1, 1, k * k, H, W)."""
+        """Return merged weights, (1, 1, k * k, H, W)."""
         torch = self.torch
         height, width = SHAPE
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -87,7 +87,7 @@ class UnfoldedWindows:
         return total
 
     def message(self, kernel: Any, marginals: Any) -> Any:
-        """One message, (1, C, H, W)."""
+        """Compute one message, (1, C, H, W)."""
         return (kernel * self.windows(marginals)).sum(2)
 
     def infer(self) -> Array:

@@ -29,7 +29,7 @@ foreach(level ${DF_SIMD_LEVELS})
     COMPILE_OPTIONS "-O3;-Wno-psabi;-ffp-contract=off;${DF_SIMD_FLAGS_${level}}")
 endforeach()
 target_sources(densefield_core PRIVATE
-  cpp/cpu/simd/dispatch.cpp cpp/cpu/simd/window_dispatch.cpp)
+  cpp/cpu/simd/dispatch.cpp)
 
 # Features are divided by sigma there, for the same reason.
 set_source_files_properties(cpp/cpu/build.cpp cpp/cpu/key_layout.cpp PROPERTIES

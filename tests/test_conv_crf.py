@@ -319,3 +319,11 @@ def test_bad_tiles_are_refused(options, text):
 def test_grids_of_four_dimensions_are_refused():
     with pytest.raises(ValueError, match="windows need a grid of 1 to 3 dimensions, got 4"):
         df.ConvCRF([df.Gaussian(sigma_space=1)], 3).infer(np.zeros((2, 2, 2, 2, 2)))
+
+
+def test_the_command_line_offers_the_model():
+    model = pytest.importorskip("densefield.cli.model", reason="the extra cli is not installed")
+    crf = model.build_crf({"model": "conv", "filter_size": 5, "weight": 2.0})
+    assert isinstance(crf, df.ConvCRF)
+    assert (crf.filter_size, crf.kernels[1].weight) == (5, 2.0)
+    assert not isinstance(model.build_crf({"model": "dense"}), df.ConvCRF)

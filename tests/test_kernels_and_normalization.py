@@ -175,3 +175,17 @@ def test_every_kernel_shows_itself() -> None:
     crf = df.DenseCRF([df.Gaussian(sigma_space=3), df.Features([[0.0], [1.0]])])
     assert "sigma_space=(3.0,)" in repr(crf)
     assert "(2, 1) array" in repr(crf)
+
+
+def test_kernels_of_different_arrays_are_different() -> None:
+    first, second = np.zeros((2, 3)), np.ones((2, 3))
+    assert df.Features(first) == df.Features(first.copy())
+    assert df.Features(first) != df.Features(second)
+    assert hash(df.Features(first)) == hash(df.Features(first.copy()))
+
+
+def test_kernels_with_a_compatibility_can_be_compared() -> None:
+    matrix = np.eye(2)
+    one = df.Gaussian(sigma_space=1, compatibility=matrix)
+    assert one == df.Gaussian(sigma_space=1, compatibility=matrix.copy())
+    assert one != df.Gaussian(sigma_space=1, compatibility=-matrix)

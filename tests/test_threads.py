@@ -276,6 +276,24 @@ print("end")
     assert python(code) == "end"
 
 
+def test_interpreter_ends_while_daemon_threads_infer() -> None:
+    code = """
+import threading, time
+import numpy as np
+import densefield as df
+unary = np.random.default_rng(7).random((5, 60, 70), np.float32)
+crf = df.DenseCRF([df.Gaussian(sigma_space=3)], iterations=100)
+def work():
+    while True:
+        crf.infer(unary)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+print("end")
+"""
+    assert python(code) == "end"
+
+
 # ---- threadpoolctl
 
 LIMIT = """

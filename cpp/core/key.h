@@ -5,7 +5,7 @@
 // so that a step to a neighbour never carries into the next field; no coordinate wraps.
 #pragma once
 
-#include "portable.h"
+#include "embed.h"
 
 namespace densefield {
 
@@ -45,7 +45,7 @@ DF_HD uint64_t hash(const Key<W>& key) {
 template <int W>
 struct KeySteps {
   // unit[j], j < d: minus one cell along j, and remainder + 1; unit[d]: remainder + 1.
-  Key<W> unit[33];
+  Key<W> unit[kMaxDim + 1];
   Key<W> wrap;  // remainder d + 1 becomes 0: plus one cell along every axis
 
   // The blur neighbour of a vertex in direction j, [ABD10]: all coordinates + 1 and

@@ -9,6 +9,7 @@
 #include "densefield/threads.h"
 #include "grid_kernel.h"
 #include "steps.h"
+#include "vertex_tasks.h"
 #include "window_table.h"
 
 namespace densefield {
@@ -19,9 +20,17 @@ namespace {
 template <typename Body>
 void for_elements(int64_t count, Body body) {
   constexpr int64_t kGrain = 65536;  // elements per task; memory-bound
-  parallel_for((count + kGrain - 1) / kGrain, num_threads(), [&](int64_t task, int) {
+  parallel_for((count + kGrain - 1) / kGrain, [&](int64_t task, int) {
     const int64_t end = std::min(count, (task + 1) * kGrain);
     for (int64_t i = task * kGrain; i < end; ++i) body(i);
+  });
+}
+
+// body(v) for every vertex v, in parallel.
+template <typename Body>
+void for_vertices(int64_t count, Body body) {
+  for_vertex_tasks(count, [&](int64_t begin, int64_t end) {
+    for (int64_t v = begin; v < end; ++v) body(v);
   });
 }
 
@@ -30,6 +39,10 @@ class CpuBackend final : public Backend<T> {
  public:
   const char* name() const override { return "cpu"; }
   Memory& memory() override { return host_memory(); }
+  void upload(const T* from, int64_t count, T* to) const override { std::copy_n(from, count, to); }
+  void download(const T* from, int64_t count, T* to) const override {
+    std::copy_n(from, count, to);
+  }
   int64_t row_stride(int64_t num_channels) const override { return padded_stride<T>(num_channels); }
 
   std::shared_ptr<const NodeLayout> make_layout(const Grid& grid, int max_dim) const override {
@@ -71,7 +84,7 @@ class CpuBackend final : public Backend<T> {
                      VertexRows<T>& rows) const override {
     CpuVertexRows<T>& to = as_cpu(rows);
     const CpuLattice<T>& tables = as_cpu(lattice);
-    for_elements(lattice.num_vertices(), [&](int64_t v) {
+    for_vertices(lattice.num_vertices(), [&](int64_t v) {
       T* row = to.slots.data() + tables.home[v] * to.stride;
       for (int64_t c = 0; c < to.stride; ++c) row[c] = c < from.num_channels ? from.at(c, v) : T(0);
     });
@@ -81,7 +94,7 @@ class CpuBackend final : public Backend<T> {
                       NodeView<T> to) const override {
     const CpuVertexRows<T>& from = as_cpu(rows);
     const CpuLattice<T>& tables = as_cpu(lattice);
-    for_elements(lattice.num_vertices(), [&](int64_t v) {
+    for_vertices(lattice.num_vertices(), [&](int64_t v) {
       const T* row = from.slots.data() + tables.home[v] * from.stride;
       for (int64_t c = 0; c < to.num_channels; ++c) to.at(c, v) = row[c];
     });

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../core/embed.h"
+#include "densefield/error.h"
 #include "key_layout.h"
 #include "lattice_tables.h"
 #include "simd/kernels.h"
@@ -102,6 +103,8 @@ class BlockEmbedder {
     uint8_t axis_of_rank[kMaxDim + 1];
     for (int i = 0; i <= dim_; ++i) {
       const I r = rank_[i * kChunk + p];
+      // Only if another thread wrote NaN into the features after they were checked.
+      if (r < 0 || r > dim_) fail_value("features changed while the lattice was built");
       rank[i] = static_cast<uint8_t>(r);
       axis_of_rank[r] = static_cast<uint8_t>(i);
       weight[i] = static_cast<T>(weight_[i * kChunk + p]);

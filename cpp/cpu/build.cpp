@@ -99,6 +99,8 @@ void list_chains(const std::vector<int32_t>& next, const int32_t* home, SlotList
       chains.slot.push_back(home[link]);
     chains.close_list();
   }
+  chains.start.shrink_to_fit();
+  chains.slot.shrink_to_fit();
 }
 
 template <typename T, int W>
@@ -133,8 +135,9 @@ void build_with_keys(const Features<T>& features, const KeyLayout& keys, CpuLatt
   if (keys.num_words <= 1) return build_tables<T, E, 1>(features, keys, lattice);
   if (keys.num_words <= 2) return build_tables<T, E, 2>(features, keys, lattice);
   if (keys.num_words <= 4) return build_tables<T, E, 4>(features, keys, lattice);
-  static_assert(kMaxDim <= 2 * 16, "two 31-bit coordinates fit a word");
-  return build_tables<T, E, 17>(features, keys, lattice);
+  constexpr int kMostWords = 17;
+  static_assert(1 + kMaxDim / 2 <= kMostWords, "two coordinates of up to 32 bits fit a word");
+  return build_tables<T, E, kMostWords>(features, keys, lattice);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace {
 template <typename Sum, typename Term>
 Sum sum_over_rows(const CpuLayout& layout, Term term) {
   std::vector<Sum> part(static_cast<size_t>(layout.num_blocks()));
-  parallel_for(layout.num_blocks(), num_threads(), [&](int64_t index, int) {
+  parallel_for(layout.num_blocks(), [&](int64_t index, int) {
     const Block& block = layout.blocks()[static_cast<size_t>(index)];
     Sum sum{};
     for (int64_t i = block.begin; i < block.end; ++i) term(i, sum);

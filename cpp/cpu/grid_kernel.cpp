@@ -18,7 +18,7 @@ int64_t node_step(double sigma, int64_t extent) {
   return static_cast<int64_t>(std::min(std::max(2.0, sigma / kSigmaPerStep), double(extent)));
 }
 
-// Where the filter on the nodes is cut: what is left out is below 1e-4 of the sum.
+// Where the filter on the nodes is cut: what is left out is below 3e-4 of the sum.
 constexpr double kReach = 3.5;
 
 template <typename T>

@@ -46,7 +46,7 @@ Range range_of_channel(const NodeView<const T>& values, int64_t channel) {
   constexpr int64_t kGrain = 65536;  // values per task; reads at memory speed
   const int64_t num_tasks = (values.num_nodes + kGrain - 1) / kGrain;
   std::vector<Range> part(static_cast<size_t>(num_tasks));
-  parallel_for(num_tasks, num_threads(), [&](int64_t task, int) {
+  parallel_for(num_tasks, [&](int64_t task, int) {
     const int64_t end = std::min(values.num_nodes, (task + 1) * kGrain);
     T low = values.at(channel, task * kGrain), high = low, zero_if_finite = 0;
     for (int64_t i = task * kGrain; i < end; ++i) {

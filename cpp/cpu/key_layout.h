@@ -17,7 +17,7 @@ struct KeyLayout {
 
 // Remainders take the lowest bits of word 0.
 constexpr int kRemainderBits = 6;
-static_assert((1 << kRemainderBits) > 33, "a remainder is at most kMaxDim");
+static_assert((1 << kRemainderBits) > kMaxDim, "a remainder is at most kMaxDim");
 
 // Reads all features once. Throws Error (value) for NaN, infinity and coordinates that lie
 // beyond 2^30 lattice cells, and for more than kMaxDim dimensions.

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "densefield/threads.h"
-#include "scratch.h"
 #include "simd/kernels.h"
 #include "steps.h"
 
@@ -19,40 +18,57 @@ simd::CompatibilityKind kind_of(CompatibilityForm form) {
   }
 }
 
+// What one worker needs, for the largest block. It lives as long as the pass: memory this
+// size comes from the backend's cache.
+template <typename T>
+struct PassScratch {
+  PassScratch(const MeanFieldPass<T>& pass, int64_t stride)
+      : parts(pass.kernels.size()), rows(host_memory(), simd::kPassScratchRows * stride) {
+    const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
+    int64_t most_slots = 0, most_points = 0;
+    for (int64_t index = 0; index < layout.num_blocks(); ++index) {
+      int64_t num_slots = 0;
+      for (const auto& kernel : pass.kernels)
+        num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
+      const Block& block = layout.blocks()[static_cast<size_t>(index)];
+      most_slots = std::max(most_slots, num_slots);
+      most_points = std::max(most_points, block.end - block.begin);
+    }
+    if (pass.has_messages) vertices = Buffer<T>(host_memory(), most_slots * stride);
+    if (pass.result != nullptr && pass.marginals == nullptr)
+      marginals = Buffer<T>(host_memory(), most_points * stride);
+  }
+
+  std::vector<simd::PassKernel<T>> parts;
+  Buffer<T> vertices;   // copies of the block's slots
+  Buffer<T> marginals;  // on the way to the caller's array
+  Buffer<T> rows;
+};
+
 template <typename T>
 struct BlockPass {
   const MeanFieldPass<T>& pass;
   const int64_t stride;
 
   // The largest change of a marginal in the block, if it is asked for.
-  T run(int64_t index) const {
-    struct Vertices;
-    struct Rows;
-    struct Parts;
-    struct Marginals;
+  T run(int64_t index, PassScratch<T>& scratch) const {
     const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
     const Block& block = layout.blocks()[static_cast<size_t>(index)];
-    int64_t num_slots = 0;
-    for (const auto& kernel : pass.kernels)
-      num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
-    T* vertices = thread_scratch<T, Vertices>(num_slots * stride);
-    auto* parts =
-        thread_scratch<simd::PassKernel<T>, Parts>(static_cast<int64_t>(pass.kernels.size()) + 1);
+    T* vertices = scratch.vertices.data();
     for (size_t m = 0; m < pass.kernels.size(); ++m) {
-      parts[m] = part_of(m, index, block, vertices);
-      vertices += as_cpu(*pass.kernels[m].lattice).slots_of_block(index) * stride;
+      scratch.parts[m] = part_of(m, index, block, vertices);
+      if (pass.has_messages)
+        vertices += as_cpu(*pass.kernels[m].lattice).slots_of_block(index) * stride;
     }
     T change = 0;
     const int64_t first = block.begin * stride;
     T* kept = pass.marginals != nullptr ? pass.marginals + first : nullptr;
-    T* marginals = kept;
-    if (pass.result != nullptr && kept == nullptr)
-      marginals = thread_scratch<T, Marginals>((block.end - block.begin) * stride);
-    simd::kernels<T>().pass({block.end - block.begin, stride, pass.num_labels,
-                             static_cast<int>(pass.kernels.size()), parts, pass.unary + first,
-                             pass.energy != nullptr ? pass.energy + first : nullptr, kept,
-                             marginals, thread_scratch<T, Rows>(simd::kPassScratchRows * stride),
-                             pass.wants_change ? &change : nullptr});
+    T* marginals = kept != nullptr ? kept : scratch.marginals.data();
+    simd::kernels<T>().pass(
+        {block.end - block.begin, stride, pass.num_labels, static_cast<int>(pass.kernels.size()),
+         scratch.parts.data(), pass.unary + first,
+         pass.energy != nullptr ? pass.energy + first : nullptr, kept, marginals,
+         scratch.rows.data(), pass.wants_change ? &change : nullptr});
     if (pass.result != nullptr) store_block(layout, block, marginals, *pass.result);
     return change;
   }
@@ -89,8 +105,12 @@ T mean_field_pass(const MeanFieldPass<T>& pass) {
   const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
   const BlockPass<T> body{pass, padded_stride<T>(pass.num_labels)};
   std::vector<T> change(static_cast<size_t>(layout.num_blocks()), T(0));
-  parallel_for(layout.num_blocks(), num_threads(),
-               [&](int64_t index, int) { change[static_cast<size_t>(index)] = body.run(index); });
+  const int num_workers = num_threads();
+  std::vector<PassScratch<T>> scratch;
+  for (int worker = 0; worker < num_workers; ++worker) scratch.emplace_back(pass, body.stride);
+  parallel_for(layout.num_blocks(), num_workers, [&](int64_t index, int worker) {
+    change[static_cast<size_t>(index)] = body.run(index, scratch[static_cast<size_t>(worker)]);
+  });
   if (pass.splats)
     for (size_t m = 0; m < pass.kernels.size(); ++m)
       sum_slots(as_cpu(*pass.kernels[m].lattice), as_cpu(*pass.vertices[m]));

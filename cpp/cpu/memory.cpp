@@ -46,19 +46,21 @@ void* allocate_pages(std::size_t num_bytes) {
 class HostMemory final : public Memory {
  public:
   void* allocate(std::size_t num_bytes) override {
-    const std::size_t rounded = (num_bytes + kAlignment) / kAlignment * kAlignment;
+    const std::size_t rounded = (num_bytes / kAlignment + 1) * kAlignment;
     if (void* ptr = take_cached(rounded)) return ptr;
     // An allocation beyond the machine's memory would succeed and end the process later,
     // when its pages are touched: it is refused here.
-    void* ptr = rounded < physical_bytes() ? allocate_pages(rounded) : nullptr;
+    const bool can_exist = rounded < physical_bytes();
+    void* ptr = can_exist ? allocate_pages(rounded) : nullptr;
+    if (ptr == nullptr && can_exist) {
+      drop_cached();
+      ptr = allocate_pages(rounded);
+    }
     if (ptr == nullptr)
       throw Error(Error::Kind::memory,
                   "not enough memory: " + std::to_string(num_bytes) +
                       " bytes are needed at once; split the input or use float32");
-    if (rounded >= kCachedBlock) {
-      const std::lock_guard lock(mutex_);
-      size_of_.emplace(ptr, rounded);
-    }
+    if (rounded >= kCachedBlock) remember(ptr, rounded);
     return ptr;
   }
 
@@ -66,12 +68,18 @@ class HostMemory final : public Memory {
     const std::lock_guard lock(mutex_);
     const auto known = size_of_.find(ptr);
     if (known == size_of_.end()) return std::free(ptr);
-    if (cached_bytes_ + known->second > kMaxCached) {
-      size_of_.erase(known);
-      return std::free(ptr);
+    const std::size_t size = known->second;
+    try {
+      if (cached_bytes_ + size <= kMaxCached) {
+        cached_.emplace(size, ptr);
+        cached_bytes_ += size;
+        return;
+      }
+    } catch (const std::bad_alloc&) {
+      // No room for the entry: the block goes back to the system.
     }
-    cached_bytes_ += known->second;
-    cached_.emplace(known->second, ptr);
+    size_of_.erase(known);
+    std::free(ptr);
   }
 
   std::mutex& mutex() { return mutex_; }
@@ -87,6 +95,26 @@ class HostMemory final : public Memory {
     cached_bytes_ -= found->first;
     cached_.erase(found);
     return ptr;
+  }
+
+  void drop_cached() noexcept {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [size, ptr] : cached_) {
+      size_of_.erase(ptr);
+      std::free(ptr);
+    }
+    cached_.clear();
+    cached_bytes_ = 0;
+  }
+
+  void remember(void* ptr, std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    try {
+      size_of_.emplace(ptr, size);
+    } catch (...) {
+      std::free(ptr);
+      throw;
+    }
   }
 
   std::mutex mutex_;

@@ -19,8 +19,8 @@ void slice(const CpuLattice<T>& lattice, const CpuVertexRows<T>& from, const T* 
         {block.end - block.begin, corners, lattice.weight.data() + first,
          lattice.corner.data() + first},
         from.slots.data() + lattice.slot_begin[static_cast<size_t>(index)] * from.stride,
-        post != nullptr ? post + block.begin : nullptr, scale, false,
-        rows + block.begin * from.stride, from.stride);
+        post != nullptr ? post + block.begin : nullptr, scale, rows + block.begin * from.stride,
+        from.stride);
   });
 }
 
@@ -53,7 +53,7 @@ T cell_diagonal(const CpuLattice<T>& lattice, const T* weight) {
 
 template <typename T>
 void diagonal(const CpuLattice<T>& lattice, T* out) {
-  parallel_for(lattice.layout->num_blocks(), num_threads(), [&](int64_t index, int) {
+  parallel_for(lattice.layout->num_blocks(), [&](int64_t index, int) {
     const Block& block = lattice.layout->blocks()[static_cast<size_t>(index)];
     for (int64_t i = block.begin; i < block.end; ++i) {
       const T* weight = lattice.weight.data() + i * lattice.num_corners();

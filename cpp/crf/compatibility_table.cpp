@@ -28,21 +28,22 @@ CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
                " labels of the unary; pass (C,) or (C, C) values for C labels");
   const int64_t stride = backend.row_stride(num_labels);
   const int64_t rows = compatibility.form == CompatibilityForm::matrix ? num_labels : 1;
+  std::vector<T> padded(static_cast<size_t>(rows * stride), T(0));
+  for (int64_t l = 0; l < num_labels; ++l) switch (compatibility.form) {
+      case CompatibilityForm::scalar: padded[0] = compatibility.values[0]; break;
+      case CompatibilityForm::vector:
+        padded[static_cast<size_t>(l)] = compatibility.values[static_cast<size_t>(l)];
+        break;
+      case CompatibilityForm::matrix:
+        // Column l' is one row of the table: values[l][l'] goes to padded[l'][l].
+        for (int64_t k = 0; k < num_labels; ++k)
+          padded[static_cast<size_t>(l * stride + k)] =
+              compatibility.values[static_cast<size_t>(k * num_labels + l)];
+    }
   CompatibilityTable<T> table;
   table.form = compatibility.form;
   table.values = Buffer<T>(backend.memory(), rows * stride);
-  for (int64_t i = 0; i < table.values.size(); ++i) table.values[i] = T(0);
-  for (int64_t l = 0; l < num_labels; ++l) switch (compatibility.form) {
-      case CompatibilityForm::scalar: table.values[0] = compatibility.values[0]; break;
-      case CompatibilityForm::vector:
-        table.values[l] = compatibility.values[static_cast<size_t>(l)];
-        break;
-      case CompatibilityForm::matrix:
-        // Column l' is one row of the table: values[l][l'] goes to table[l'][l].
-        for (int64_t k = 0; k < num_labels; ++k)
-          table.values[l * stride + k] =
-              compatibility.values[static_cast<size_t>(k * num_labels + l)];
-    }
+  backend.upload(padded.data(), rows * stride, table.values.data());
   return table;
 }
 

@@ -25,11 +25,11 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
     compatibility_.push_back(make_compatibility_table(backend, compatibility[m], num_labels_));
     vertices_.push_back(backend.make_vertex_rows(*model_->kernels()[m].lattice, num_labels_));
   }
-  pass(false, false, nullptr);
+  pass(false, true, false, nullptr);
 }
 
 template <typename T>
-T MeanField<T>::pass(bool has_messages, bool wants_change, const NodeView<T>* result) {
+T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change, const NodeView<T>* result) {
   MeanFieldPass<T> arguments{};
   arguments.layout = &model_->layout();
   arguments.num_labels = num_labels_;
@@ -37,7 +37,7 @@ T MeanField<T>::pass(bool has_messages, bool wants_change, const NodeView<T>* re
   arguments.compatibility = compatibility_;
   arguments.vertices = vertices_;
   arguments.has_messages = has_messages;
-  arguments.splats = !is_finished_;
+  arguments.splats = splats;
   arguments.unary = unary_.data();
   arguments.marginals = marginals_.data();
   arguments.wants_change = wants_change;
@@ -47,23 +47,26 @@ T MeanField<T>::pass(bool has_messages, bool wants_change, const NodeView<T>* re
 
 template <typename T>
 void MeanField<T>::blur_messages() {
-  if (is_finished_) throw Error(Error::Kind::runtime, "no update can follow the last one");
+  if (!can_continue_)
+    throw Error(Error::Kind::runtime,
+                "no update can follow the last one, or one that failed; start a new inference");
+  can_continue_ = false;
   for (size_t m = 0; m < vertices_.size(); ++m)
     model_->backend().blur(*model_->kernels()[m].lattice, false, *vertices_[m]);
-  ++num_updates_;
 }
 
 template <typename T>
 T MeanField<T>::update(bool wants_change) {
   blur_messages();
-  return pass(true, wants_change, nullptr);
+  const T change = pass(true, true, wants_change, nullptr);
+  can_continue_ = true;
+  return change;
 }
 
 template <typename T>
 void MeanField<T>::finish(NodeView<T> to) {
   blur_messages();
-  is_finished_ = true;
-  pass(true, false, &to);
+  pass(true, false, false, &to);
 }
 
 template <typename T>
@@ -78,6 +81,7 @@ void MeanField<T>::load_marginals(NodeView<const T> from) {
   for (size_t m = 0; m < vertices_.size(); ++m)
     backend.splat(*model_->kernels()[m].lattice, marginals_.data(), model_->kernels()[m].pre.data(),
                   *vertices_[m]);
+  can_continue_ = true;
 }
 
 template class MeanField<float>;

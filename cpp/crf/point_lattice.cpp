@@ -56,7 +56,9 @@ void PointLattice<T>::filter(NodeView<const T> in, bool transpose, NodeView<T> o
 template <typename T>
 void PointLattice<T>::diagonal(T* out) const {
   // A point set's layout keeps the caller's order.
-  backend_->diagonal(*lattice_, out);
+  Buffer<T> rows(backend_->memory(), lattice_->num_points());
+  backend_->diagonal(*lattice_, rows.data());
+  backend_->download(rows.data(), rows.size(), out);
 }
 
 template class PointLattice<float>;

@@ -1,5 +1,6 @@
 // CRF models and mean field, one class of each for each precision.
 #include "bind.h"
+#include "core/embed.h"
 #include "field.h"
 
 namespace densefield::bindings {
@@ -45,6 +46,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
 }  // namespace
 
 void bind_crf(py::module_& module) {
+  module.attr("max_dim") = kMaxDim;
   module.attr("max_grid_kernel_axes") = cpu_backend<float>().max_grid_kernel_axes();
   bind_precision<float>(module, "F32");
   bind_precision<double>(module, "F64");

@@ -1,18 +1,25 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <unistd.h>
 
 namespace densefield::bindings {
 
-// Releases the GIL while it lives. At interpreter exit Python unwinds a daemon thread that
-// asks for the GIL back: a noexcept destructor, as py::gil_scoped_release has, would turn
-// that into std::terminate.
+// Releases the GIL while it lives. At interpreter exit Python ends a daemon thread that asks
+// for the GIL back by unwinding it, which must not happen here: the frames above own Python
+// objects that nobody may touch any more. Such a thread sleeps until the process is gone.
 class GilReleased {
  public:
   GilReleased() : state_(PyEval_SaveThread()) {}
   GilReleased(const GilReleased&) = delete;
   GilReleased& operator=(const GilReleased&) = delete;
-  ~GilReleased() noexcept(false) { PyEval_RestoreThread(state_); }
+  ~GilReleased() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) pause();
+    }
+  }
 
  private:
   PyThreadState* state_;

@@ -9,12 +9,13 @@ PYBIND11_MODULE(_densefield, module, py::mod_gil_not_used()) {
   py::register_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);
+    } catch (const std::bad_alloc&) {
+      PyErr_SetString(PyExc_MemoryError, "not enough memory for the tables; split the input");
     } catch (const Error& error) {
       switch (error.kind()) {
         case Error::Kind::type: return PyErr_SetString(PyExc_TypeError, error.what());
         case Error::Kind::value: return PyErr_SetString(PyExc_ValueError, error.what());
         case Error::Kind::memory: return PyErr_SetString(PyExc_MemoryError, error.what());
-        case Error::Kind::interrupted: return;
         default: return PyErr_SetString(PyExc_RuntimeError, error.what());
       }
     }

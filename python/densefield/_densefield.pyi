@@ -16,6 +16,7 @@ class _PybindType(type): ...
 __version__: Final[str]
 compiler: Final[str]
 cuda_build_note: Final[str]
+max_dim: Final[int]
 max_grid_kernel_axes: Final[int]
 
 def get_num_threads() -> int: ...

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from densefield._densefield import _CrfModel, _MeanField
     from densefield.crf import DenseCRF
 
-_MAX_DIM = 32  # kMaxDim of the C++ core, which checks it too
-
 
 class LatticeSize(NamedTuple):
     """Size of one kernel's lattice."""
@@ -86,9 +84,11 @@ class PreparedCRF:
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept between inferences. An inference needs about 8 bytes per node and label,
-        and 12 per lattice vertex and label, on top (float32).
-        """  # noqa: D205
+        """Bytes of the tables that are kept between inferences.
+
+        An inference needs about 8 bytes per node and label and 4 to 12 per lattice vertex and
+        label on top (float32).
+        """
         return 0 if self._core is None else self._core.nbytes
 
     def __repr__(self) -> str:
@@ -311,11 +311,11 @@ class PreparedCRF:
         if isinstance(kernel, Gaussian):
             return space, none, []
         assert channels is not None
-        if len(self.shape) + channels.shape[0] > _MAX_DIM:
+        if len(self.shape) + channels.shape[0] > _densefield.max_dim:
             raise ValueError(
-                f"image must have up to {_MAX_DIM - len(self.shape)} channels for a Bilateral "
-                f"kernel on this grid, got {channels.shape[0]}; if the image has no channels, "
-                f"set channel_axis=None; if they come first, channel_axis=0"
+                f"image must have up to {_densefield.max_dim - len(self.shape)} channels for a "
+                f"Bilateral kernel on this grid, got {channels.shape[0]}; if the image has no "
+                f"channels, set channel_axis=None; if they come first, channel_axis=0"
             )
         color = spread_sigma(
             "sigma_color",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ def check_normalization(value: str) -> Normalization:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Kernel:
     """What all kernels share; use `Gaussian`, `Bilateral` or `Features`.
 
@@ -57,13 +57,26 @@ class Kernel:
         if self.compatibility is not None:
             object.__setattr__(self, "compatibility", check_compatibility(self.compatibility))
 
+    def _identity(self) -> tuple[Any, ...]:
+        """Return what makes a kernel equal to another: its type and all its arguments."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self), *(
+            (v.shape, v.dtype.str, v.tobytes()) if isinstance(v, np.ndarray) else v for v in values
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kernel) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
     @property
     def checked_compatibility(self) -> Checked | None:
         """The kernel's own compatibility as Potts or array, None for the model's."""
         return None if self.compatibility is None else check_compatibility(self.compatibility)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Gaussian(Kernel):
     """Spatial Gaussian kernel: nearby nodes want the same label.
 
@@ -109,7 +122,7 @@ class Gaussian(Kernel):
             raise ValueError(f"method must be 'grid' or 'lattice', got {self.method!r}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Bilateral(Kernel):
     """Appearance kernel: nearby nodes of similar colour want the same label.
 

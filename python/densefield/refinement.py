@@ -8,7 +8,7 @@ from typing import Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import FloatArray, as_float_array, axis_index
+from densefield._arrays import FloatArray, as_float_array, as_plain_array, axis_index
 from densefield.crf import DenseCRF
 from densefield.kernels import Bilateral, Gaussian
 from densefield.unary import unary_from_probabilities
@@ -123,7 +123,7 @@ def refine(
 
 def _warn_if_scaled(image: npt.ArrayLike) -> None:
     """Warn if the image's values are those of 0..1 and not of 0..255."""
-    values = np.asarray(image)
+    values = as_plain_array("image", image)
     if values.dtype.kind == "f" and values.size and 0 <= values.min() and 0 < values.max() <= 1:
         warnings.warn(
             "the image's values lie in 0..1, where the default model sees no edges: it expects "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +20,9 @@ Callback: TypeAlias = Callable[[int, FloatArray], Any]
 
 class Inference:
     """An inference in progress, made by `DenseCRF.start` or `PreparedCRF.start`.
+
+    Threads that use one at once take turns. An update that failed (for want of memory, say)
+    leaves it unusable until marginals are assigned to `q`.
 
     Attributes
     ----------
@@ -38,6 +42,7 @@ class Inference:
 
     def __init__(self, prepared: PreparedCRF, unary: FloatArray, label_axis: int) -> None:
         self.iteration = 0
+        self._lock = threading.Lock()
         self._prepared = prepared
         self._unary = unary
         self._axis = label_axis
@@ -49,15 +54,18 @@ class Inference:
 
     def step(self) -> float:
         """Make one update; return the largest change of a marginal in it."""
-        self.iteration += 1
-        return 0.0 if self._core is None else self._core.update(True)
+        with self._lock:
+            change = 0.0 if self._core is None else self._core.update(True)
+            self.iteration += 1
+        return change
 
     @property
     def q(self) -> FloatArray:
         """The marginals so far, in the unary's shape: a copy. Assign to go on from others."""
         result = np.empty(self._unary.shape, self._prepared.dtype)
         if self._core is not None:
-            store_marginals(self._core, result, self._axis)
+            with self._lock:
+                store_marginals(self._core, result, self._axis)
         return result
 
     @q.setter
@@ -69,7 +77,8 @@ class Inference:
             )
         if self._core is not None:
             table = channels_first(as_precision("q", values, self._prepared.dtype), self._axis)
-            self._core.load(table)
+            with self._lock:
+                self._core.load(table)
 
     def kl_divergence(self) -> float:
         """KL divergence of the marginals so far; see `DenseCRF.kl_divergence`."""

@@ -6,42 +6,51 @@
 
 #include "densefield/error.h"
 #include "levels.h"
+#include "window_kernels.h"
 
 namespace densefield::simd {
 namespace {
 
 struct LevelEntry {
   const char* name;
-  bool available;
   Kernels<float> for_float;
   Kernels<double> for_double;
+  WindowKernels<float> window_for_float;
+  WindowKernels<double> window_for_double;
 };
 
-// Weakest first.
+// Even the functions that return the tables are compiled with the level's instructions: they
+// are called only where the processor has them.
+#define DF_LEVEL(level)                                                                      \
+  LevelEntry {                                                                               \
+    #level, kernels_##level(embed_float_##level()), kernels_##level(embed_double_##level()), \
+        window_float_##level(), window_double_##level()                                      \
+  }
+
+// Those that this processor can run, weakest first. Never destroyed: a thread may be inside a
+// kernel while the process ends.
 const std::vector<LevelEntry>& levels() {
-  static const std::vector<LevelEntry> entries = [] {
-    std::vector<LevelEntry> list;
-    list.push_back(
-        {"base", true, kernels_base(embed_float_base()), kernels_base(embed_double_base())});
+  static const auto& entries = *[] {
+    auto* list = new std::vector<LevelEntry>;
+    list->push_back(DF_LEVEL(base));
 #ifdef DF_X86_64
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    list.push_back(
-        {"avx2", avx2, kernels_avx2(embed_float_avx2()), kernels_avx2(embed_double_avx2())});
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bw");
-    list.push_back({"avx512", avx512, kernels_avx512(embed_float_avx512()),
-                    kernels_avx512(embed_double_avx512())});
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (has_avx2) list->push_back(DF_LEVEL(avx2));
+    if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+      list->push_back(DF_LEVEL(avx512));
 #endif
     return list;
   }();
   return entries;
 }
 
+#undef DF_LEVEL
+
 const LevelEntry* find_available(const std::string& name) {
   for (const LevelEntry& entry : levels())
-    if (entry.available && name == entry.name) return &entry;
+    if (name == entry.name) return &entry;
   return nullptr;
 }
 
@@ -50,10 +59,7 @@ const LevelEntry* find_available(const std::string& name) {
 const LevelEntry* initial_level() {
   if (const char* forced = std::getenv("DENSEFIELD_ISA"))
     if (const LevelEntry* entry = find_available(forced)) return entry;
-  const LevelEntry* best = nullptr;
-  for (const LevelEntry& entry : levels())
-    if (entry.available) best = &entry;
-  return best;
+  return &levels().back();
 }
 
 std::atomic<const LevelEntry*>& current() {
@@ -72,15 +78,23 @@ const Kernels<double>& kernels<double>() {
   return current().load(std::memory_order_relaxed)->for_double;
 }
 
+template <>
+const WindowKernels<float>& window_kernels<float>() {
+  return current().load(std::memory_order_relaxed)->window_for_float;
+}
+template <>
+const WindowKernels<double>& window_kernels<double>() {
+  return current().load(std::memory_order_relaxed)->window_for_double;
+}
+
 const char* level_name() { return current().load(std::memory_order_relaxed)->name; }
 
 const char* available_levels() {
-  static const std::string names = [] {
-    std::string list;
+  static const std::string& names = *[] {
+    auto* list = new std::string;
     for (const LevelEntry& entry : levels()) {
-      if (!entry.available) continue;
-      if (!list.empty()) list += ',';
-      list += entry.name;
+      if (!list->empty()) *list += ',';
+      *list += entry.name;
     }
     return list;
   }();

@@ -133,8 +133,8 @@ void splat(const BlockCorners<T>& points, const T* rows, const T* pre, T* sums, 
 }
 
 template <typename T>
-void slice(const BlockCorners<T>& points, const T* vertices, const T* post, T scale, bool add,
-           T* rows, int64_t stride) {
+void slice(const BlockCorners<T>& points, const T* vertices, const T* post, T scale, T* rows,
+           int64_t stride) {
   const int corners = points.num_corners;
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
     Row<T, nv> row(nullptr, nv);
@@ -144,8 +144,7 @@ void slice(const BlockCorners<T>& points, const T* vertices, const T* post, T sc
       const T factor = post != nullptr ? scale * post[i] : scale;
       T* to = rows + i * stride + offset;
       for (int v = 0; v < nv; ++v) {
-        const Vec<T> value = factor * row.get(v);
-        store(to + v * kLanes<T>, add ? load(to, v) + value : value);
+        store(to + v * kLanes<T>, factor * row.get(v));
       }
     }
   });
@@ -250,14 +249,16 @@ void filter_axis(const AxisFilter<T>& filter, const T* from, T* to) {
       fill(sum, [&](int v) { return filter.tap[0] * load(centre, v); });
       for (int64_t r = 1; r < filter.num_taps; ++r) {
         const T tap = filter.tap[r];
-        const T* before = centre - r * pitch * stride;
-        const T* behind = centre + r * pitch * stride;
-        if (r <= position && r < filter.extent - position)
-          fill(sum, [&](int v) { return sum.get(v) + tap * (load(before, v) + load(behind, v)); });
-        else if (r <= position)
-          fill(sum, [&](int v) { return sum.get(v) + tap * load(before, v); });
-        else if (r < filter.extent - position)
-          fill(sum, [&](int v) { return sum.get(v) + tap * load(behind, v); });
+        const int64_t step = r * pitch * stride;
+        const bool has_before = r <= position, has_behind = r < filter.extent - position;
+        if (has_before && has_behind)
+          fill(sum, [&](int v) {
+            return sum.get(v) + tap * (load(centre - step, v) + load(centre + step, v));
+          });
+        else if (has_before)
+          fill(sum, [&](int v) { return sum.get(v) + tap * load(centre - step, v); });
+        else if (has_behind)
+          fill(sum, [&](int v) { return sum.get(v) + tap * load(centre + step, v); });
       }
       sum.save(to + i * stride + offset);
     }

@@ -86,9 +86,9 @@ struct Kernels {
   void (*embed)(const EmbedBlock<T, Integer>&);
   // sums[corner] += weight * pre * rows; pre may be nullptr.
   void (*splat)(const BlockCorners<T>&, const T* rows, const T* pre, T* sums, int64_t stride);
-  // rows = scale * post * sum of weight * vertices[corner]; added to rows if `add`.
-  void (*slice)(const BlockCorners<T>&, const T* vertices, const T* post, T scale, bool add,
-                T* rows, int64_t stride);
+  // rows = scale * post * sum of weight * vertices[corner]; post may be nullptr.
+  void (*slice)(const BlockCorners<T>&, const T* vertices, const T* post, T scale, T* rows,
+                int64_t stride);
   // to[i] = from[index[i]]
   void (*gather_rows)(const int32_t* index, int64_t count, const T* from, T* to, int64_t stride);
   // to[v] = sum of from[member[m]], m = start[v] .. start[v+1]-1, in that order

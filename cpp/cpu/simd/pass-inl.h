@@ -118,7 +118,9 @@ struct ChunkPass {
         const Vec<T> marginal = load(score(p) + c);
         if (block.change != nullptr) {
           const Vec<T> step = marginal - load(block.previous + offset + c);
-          change = larger(change, larger(step, -step));
+          // Written so that NaN wins: a field of NaN must not count as converged.
+          const Vec<T> size = larger(step, -step);
+          change = size <= change ? change : size;
         }
         store(block.marginals + offset + c, marginal);
       }

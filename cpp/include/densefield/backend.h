@@ -65,6 +65,9 @@ class Backend {
 
   virtual const char* name() const = 0;
   virtual Memory& memory() = 0;
+  // Between the host's memory and the backend's.
+  virtual void upload(const T* from, int64_t count, T* to) const = 0;
+  virtual void download(const T* from, int64_t count, T* to) const = 0;
   virtual int64_t row_stride(int64_t num_channels) const = 0;
 
   // A layout for lattices of at most max_dim dimensions; cost O(N / 32).

@@ -3,7 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
+
+#include "densefield/error.h"
 
 namespace densefield {
 
@@ -25,7 +28,7 @@ class Buffer {
   Buffer() = default;
   Buffer(Memory& memory, int64_t size)
       : memory_(&memory),
-        data_(static_cast<T*>(memory.allocate(static_cast<std::size_t>(size) * sizeof(T)))),
+        data_(static_cast<T*>(memory.allocate(checked_bytes(size)))),
         size_(size) {}
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
@@ -36,6 +39,15 @@ class Buffer {
   }
   ~Buffer() {
     if (data_ != nullptr) memory_->release(data_);
+  }
+
+  // A size that overflowed in the caller's product is negative or beyond any machine's memory.
+  static std::size_t checked_bytes(int64_t size) {
+    constexpr int64_t kMost = INT64_MAX / static_cast<int64_t>(sizeof(T)) / 2;
+    if (size < 0 || size > kMost)
+      throw Error(Error::Kind::memory,
+                  "not enough memory: " + std::to_string(size) + " elements are needed at once");
+    return static_cast<std::size_t>(size) * sizeof(T);
   }
 
   T* data() { return data_; }

@@ -65,7 +65,6 @@ class MeanField final : public Field<T> {
 
   const CrfModel<T>& model() const { return *model_; }
   int64_t num_labels() const { return num_labels_; }
-  int num_updates() const { return num_updates_; }
 
   T update(bool wants_change) override;
   void finish(NodeView<T> to) override;
@@ -74,15 +73,14 @@ class MeanField final : public Field<T> {
 
  private:
   void blur_messages();
-  T pass(bool has_messages, bool wants_change, const NodeView<T>* result);
+  T pass(bool has_messages, bool splats, bool wants_change, const NodeView<T>* result);
 
   std::shared_ptr<const CrfModel<T>> model_;
   int64_t num_labels_;
   bool keeps_marginals_;
-  bool is_finished_ = false;
-  int num_updates_ = 0;
-  Buffer<T> unary_;      // [N, stride]
-  Buffer<T> marginals_;  // [N, stride] if kept
+  bool can_continue_ = true;  // false after the last update, and after one that threw
+  Buffer<T> unary_;           // [N, stride]
+  Buffer<T> marginals_;       // [N, stride] if kept
   std::vector<CompatibilityTable<T>> compatibility_;
   std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
 };

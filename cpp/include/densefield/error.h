@@ -10,11 +10,10 @@ namespace densefield {
 class Error : public std::exception {
  public:
   enum class Kind {
-    type,         // TypeError: an argument of the wrong kind
-    value,        // ValueError: a wrong shape or value
-    runtime,      // RuntimeError: the device or the build
-    memory,       // MemoryError: the text names the number of bytes
-    interrupted,  // the caller's interrupt check said stop; its own exception is already set
+    type,     // TypeError: an argument of the wrong kind
+    value,    // ValueError: a wrong shape or value
+    runtime,  // RuntimeError: the device or the build
+    memory,   // MemoryError: the text names the number of bytes
   };
 
   Error(Kind kind, std::string text) : kind_(kind), text_(std::move(text)) {}

@@ -27,7 +27,6 @@ struct NodeView {
 struct Grid {
   std::vector<int64_t> extent;
 
-  int num_axes() const { return static_cast<int>(extent.size()); }
   int64_t num_nodes() const {
     int64_t count = 1;
     for (int64_t e : extent) count *= e;

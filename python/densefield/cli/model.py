@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -16,6 +17,12 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _DEFAULT = densefield.default_crf()
 _SPATIAL = next(kernel for kernel in _DEFAULT.kernels if isinstance(kernel, densefield.Gaussian))
+
+# The window model: best of a few settings on the photographs of docs/conv_crf.md.
+_CONV_BILATERAL = densefield.Bilateral(sigma_space=50, sigma_color=4, weight=5)
+_CONV_FILTER_SIZE = 11
+_CONV_DOWNSAMPLING = 4
+
 _BILATERAL = next(kernel for kernel in _DEFAULT.kernels if isinstance(kernel, densefield.Bilateral))
 
 # Name, type, default, and what the option sets.
@@ -36,11 +43,23 @@ _OPTIONS: tuple[tuple[str, click.IntRange | type[float], object, str], ...] = (
 
 def model_options(command: _Command) -> _Command:
     """Add the options of the model to a command; one not given comes as None."""
+    command = click.option(
+        "--filter-size",
+        type=click.IntRange(min=1),
+        default=None,
+        help=f"Side of the window of --model conv, an odd number.  [default: {_CONV_FILTER_SIZE}]",
+    )(command)
     for name, kind, default, text in reversed(_OPTIONS):
         command = click.option(
             name, type=kind, default=None, help=f"{text}  [default: {_shown(default)}]"
         )(command)
-    return command
+    return click.option(
+        "--model",
+        type=click.Choice(["dense", "conv"]),
+        default=None,
+        help="dense: all pixels talk to each other; conv: those in a window, with defaults of its "
+        "own for the bilateral kernel (50, 4, 5).  [default: dense]",
+    )(command)
 
 
 def _shown(default: object) -> str:
@@ -49,7 +68,7 @@ def _shown(default: object) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
 
 
-def build_crf(options: Mapping[str, float | None]) -> densefield.DenseCRF:
+def build_crf(options: Mapping[str, float | str | None]) -> densefield.DenseCRF:
     """Make the default CRF with the options that were given in place of its own.
 
     Parameters
@@ -69,22 +88,34 @@ def build_crf(options: Mapping[str, float | None]) -> densefield.DenseCRF:
     if all(value is None for value in options.values()):
         return _DEFAULT
     for name, value in options.items():
-        if value is not None and not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise click.BadParameter(
                 f"must be a finite number, got {value}", param_hint=f"'--{name.replace('_', '-')}'"
             )
-    given = {name: value for name, value in options.items() if value is not None}
+    is_conv = options.get("model") == "conv"
+    if options.get("filter_size") is not None and not is_conv:
+        raise click.UsageError("--filter-size belongs to --model conv; give that too")
+    given = {name: v for name, v in options.items() if v is not None and not isinstance(v, str)}
+    make: Callable[..., densefield.DenseCRF] = densefield.DenseCRF
+    bilateral = _BILATERAL
+    if is_conv:
+        bilateral = _CONV_BILATERAL
+        make = functools.partial(
+            densefield.ConvCRF,
+            filter_size=int(given.get("filter_size", _CONV_FILTER_SIZE)),
+            downsampling=_CONV_DOWNSAMPLING,
+        )
     try:
-        return densefield.DenseCRF(
+        return make(
             kernels=[
                 densefield.Gaussian(
                     sigma_space=given.get("spatial_sigma", _SPATIAL.sigma_space),
                     weight=given.get("spatial_weight", _SPATIAL.weight),
                 ),
                 densefield.Bilateral(
-                    sigma_space=given.get("sigma_space", _BILATERAL.sigma_space),
-                    sigma_color=given.get("sigma_color", _BILATERAL.sigma_color),
-                    weight=given.get("weight", _BILATERAL.weight),
+                    sigma_space=given.get("sigma_space", bilateral.sigma_space),
+                    sigma_color=given.get("sigma_color", bilateral.sigma_color),
+                    weight=given.get("weight", bilateral.weight),
                 ),
             ],
             compatibility=_DEFAULT.compatibility,

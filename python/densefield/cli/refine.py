@@ -70,7 +70,7 @@ def refine(
     marginals: bool,
     overlay: bool,
     overwrite: bool,
-    **model: float | None,
+    **model: float | str | None,
 ) -> None:
     """Refine SCORES with the colours of IMAGE; write the labels as an index PNG.
 
