@@ -1,38 +1,15 @@
-// The inner loops, compiled once per instruction set: each kernels_<level>.cpp defines
-// DF_SIMD_LEVEL and includes this file. Everything has internal linkage, so no level's
+// The inner loops, compiled once per instruction set: each kernels_<level>.cpp includes
+// this file. Everything has internal linkage, so no level's
 // code can stand in for another's.
 #pragma once
 
 #include "../../core/blur.h"
 #include "../../core/softmax.h"
 #include "kernels.h"
-#include "vector.h"
+#include "lanes-inl.h"
 
 namespace densefield::simd {
 namespace {
-
-template <typename T>
-using Vec = typename VectorOf<T>::type;
-
-template <typename T>
-constexpr int64_t kLanes = kRowBytes / static_cast<int64_t>(sizeof(T));
-
-template <typename T>
-DF_HD Vec<T> load(const T* from) {
-  typedef Vec<T> Aliasing __attribute__((may_alias));
-  return *reinterpret_cast<const Aliasing*>(from);
-}
-template <typename T>
-DF_HD void store(T* to, Vec<T> x) {
-  typedef Vec<T> Aliasing __attribute__((may_alias));
-  *reinterpret_cast<Aliasing*>(to) = x;
-}
-
-// x in every lane. Subtracting 0 changes no value, so only the broadcast is left.
-template <typename T>
-DF_HD Vec<T> broadcast(T x) {
-  return x - Vec<T>{};
-}
 
 // A padded row of NV vectors in registers, or, as Row<T, 0>, of any number in memory.
 // Both are used alike: `storage` and `size` matter to the second only, which lives in its

@@ -36,18 +36,6 @@ DF_HD void transpose_tile(DoubleVector* r) {
   }
 }
 
-// As load, from memory of any alignment.
-template <typename T>
-DF_HD Vec<T> load_unaligned(const T* from) {
-  typedef Vec<T> Anywhere __attribute__((may_alias, aligned(sizeof(T))));
-  return *reinterpret_cast<const Anywhere*>(from);
-}
-template <typename T>
-DF_HD void store_unaligned(T* to, Vec<T> x) {
-  typedef Vec<T> Anywhere __attribute__((may_alias, aligned(sizeof(T))));
-  *reinterpret_cast<Anywhere*>(to) = x;
-}
-
 // rows[i][c] = from[c * channel_stride + i], padding behind the last channel.
 template <typename T>
 void load_rows(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,

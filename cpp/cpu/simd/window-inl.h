@@ -3,33 +3,11 @@
 #pragma once
 
 #include "../../core/window.h"
-#include "vector.h"
+#include "lanes-inl.h"
 #include "window_kernels.h"
 
 namespace densefield::simd {
 namespace {
-
-template <typename T>
-using Vec = typename VectorOf<T>::type;
-
-template <typename T>
-constexpr int64_t kLanes = 32 / static_cast<int64_t>(sizeof(T));
-
-// Neighbours start anywhere: loads and stores need the alignment of an element only.
-template <typename T>
-DF_HD Vec<T> load(const T* from) {
-  typedef Vec<T> Anywhere __attribute__((may_alias, aligned(sizeof(T))));
-  return *reinterpret_cast<const Anywhere*>(from);
-}
-template <typename T>
-DF_HD void store(T* to, Vec<T> x) {
-  typedef Vec<T> Anywhere __attribute__((may_alias, aligned(sizeof(T))));
-  *reinterpret_cast<Anywhere*>(to) = x;
-}
-template <typename T>
-DF_HD Vec<T> broadcast(T x) {
-  return x - Vec<T>{};
-}
 
 // body(integral constant) for First .. Last - 1.
 template <int First, int Last, typename Body>
@@ -60,8 +38,9 @@ struct Tile {
   template <int First, int Last>
   DF_HD void add(const T* value, const T* weights) {
     Vec<T> x[NV];
-    unrolled<0, NV>([&](auto v)
-                        __attribute__((always_inline)) { x[v] = load(value + v * kLanes<T>); });
+    unrolled<0, NV>([&](auto v) __attribute__((always_inline)) {
+      x[v] = load_unaligned(value + v * kLanes<T>);
+    });
     unrolled<First, Last>([&](auto p) __attribute__((always_inline)) {
       const Vec<T> w = broadcast(weights[p * (1 - kWindowBlock)]);
       unrolled<0, NV>([&](auto v) __attribute__((always_inline)) { sum[p][v] += w * x[v]; });
@@ -97,7 +76,7 @@ struct Tile {
   DF_HD void save(T* out, int64_t stride) const {
     unrolled<0, P>([&](auto p) __attribute__((always_inline)) {
       unrolled<0, NV>([&](auto v) __attribute__((always_inline)) {
-        store(out + p * stride + v * kLanes<T>, sum[p][v]);
+        store_unaligned(out + p * stride + v * kLanes<T>, sum[p][v]);
       });
     });
   }
@@ -153,8 +132,8 @@ template <typename T>
 void weight_sums(const WindowMerge<T>& row, T* out) {
   for (int64_t x = 0; x < row.width; x += kLanes<T>) {
     Vec<T> sum = {};
-    for (int64_t s = 0; s < row.num_sources; ++s) sum += load(row.source[s] + x);
-    store(out + x, sum);
+    for (int64_t s = 0; s < row.num_sources; ++s) sum += load_unaligned(row.source[s] + x);
+    store_unaligned(out + x, sum);
   }
 }
 
@@ -164,10 +143,11 @@ void merge_weights(const WindowMerge<T>& row) {
   for (int64_t x = 0; x < row.width; x += kWindowBlock, block += row.num_taps * kWindowBlock)
     for (int64_t s = 0; s < row.num_sources; ++s)
       for (int64_t p = 0; p < kWindowBlock; p += kLanes<T>) {
-        Vec<T> weight = row.scale * load(row.source[s] + x + p);
-        if (row.post != nullptr) weight *= load(row.post + x + p) * load(row.pre[s] + x + p);
+        Vec<T> weight = row.scale * load_unaligned(row.source[s] + x + p);
+        if (row.post != nullptr)
+          weight *= load_unaligned(row.post + x + p) * load_unaligned(row.pre[s] + x + p);
         T* to = block + row.tap[s] * kWindowBlock + p;
-        store(to, row.adds ? load(to) + weight : weight);
+        store_unaligned(to, row.adds ? load_unaligned(to) + weight : weight);
       }
 }
 
@@ -178,7 +158,7 @@ DF_HD void for_vectors(int64_t begin, int64_t end, T* out, Body body) {
   for (int64_t x = begin; x < end; x += kLanes<T>) {
     const Vec<T> result = body(x);
     if (end - x >= kLanes<T>)
-      store(out + x, result);
+      store_unaligned(out + x, result);
     else
       for (int64_t lane = 0; lane < end - x; ++lane) out[x + lane] = result[lane];
   }
@@ -190,7 +170,8 @@ void tap_weights_of(const WindowTap<T>& tap) {
   for_vectors(tap.begin, tap.end, tap.out, [&](int64_t x) {
     Vec<T> squared = broadcast(tap.squared);
     for (int c = 0; c < channels; ++c)
-      squared += squared_step(load(tap.here[c] + x), load(tap.there[c] + x), tap.inverse_sigma[c]);
+      squared += squared_step(load_unaligned(tap.here[c] + x), load_unaligned(tap.there[c] + x),
+                              tap.inverse_sigma[c]);
     return window_weight(squared);
   });
 }
@@ -215,13 +196,14 @@ void transform(int form, const T* table, int64_t num_labels, int64_t count, int6
   for (int64_t p = 0; p < count; ++p) {
     T* row = rows + p * stride;
     for (int64_t c = 0; c < stride; c += kLanes<T>)
-      store(scratch + c, form == 1 ? load(row + c) * load(table + c) : load(row + c));
+      store_unaligned(scratch + c, form == 1 ? load_unaligned(row + c) * load_unaligned(table + c)
+                                             : load_unaligned(row + c));
     for (int64_t c = 0; c < stride; c += kLanes<T>) {
-      Vec<T> sum = form == 1 ? load(scratch + c) : Vec<T>{};
+      Vec<T> sum = form == 1 ? load_unaligned(scratch + c) : Vec<T>{};
       if (form != 1)
         for (int64_t label = 0; label < num_labels; ++label)
-          sum += broadcast(scratch[label]) * load(table + label * stride + c);
-      store(row + c, sum);
+          sum += broadcast(scratch[label]) * load_unaligned(table + label * stride + c);
+      store_unaligned(row + c, sum);
     }
   }
 }

@@ -1,0 +1,47 @@
+// Vectors in memory: what all files of inner loops share, with internal linkage in each.
+#pragma once
+
+#include "kernels.h"
+#include "vector.h"
+
+namespace densefield::simd {
+namespace {
+
+template <typename T>
+using Vec = typename VectorOf<T>::type;
+
+template <typename T>
+constexpr int64_t kLanes = kRowBytes / static_cast<int64_t>(sizeof(T));
+
+// Rows of values are aligned to whole vectors.
+template <typename T>
+DF_HD Vec<T> load(const T* from) {
+  typedef Vec<T> Aliasing __attribute__((may_alias));
+  return *reinterpret_cast<const Aliasing*>(from);
+}
+template <typename T>
+DF_HD void store(T* to, Vec<T> x) {
+  typedef Vec<T> Aliasing __attribute__((may_alias));
+  *reinterpret_cast<Aliasing*>(to) = x;
+}
+
+// The same anywhere in an array.
+template <typename T>
+DF_HD Vec<T> load_unaligned(const T* from) {
+  typedef Vec<T> Anywhere __attribute__((may_alias, aligned(sizeof(T))));
+  return *reinterpret_cast<const Anywhere*>(from);
+}
+template <typename T>
+DF_HD void store_unaligned(T* to, Vec<T> x) {
+  typedef Vec<T> Anywhere __attribute__((may_alias, aligned(sizeof(T))));
+  *reinterpret_cast<Anywhere*>(to) = x;
+}
+
+// x in every lane. Subtracting 0 changes no value, so only the broadcast is left.
+template <typename T>
+DF_HD Vec<T> broadcast(T x) {
+  return x - Vec<T>{};
+}
+
+}  // namespace
+}  // namespace densefield::simd
