@@ -1,6 +1,5 @@
-// The inner loops, compiled once per instruction set: each kernels_<level>.cpp includes
-// this file. Everything has internal linkage, so no level's
-// code can stand in for another's.
+// The inner loops, compiled once per instruction set: each kernels_<level>.cpp includes this
+// file. Everything has internal linkage, so no level's code can stand in for another's.
 #pragma once
 
 #include "../../core/blur.h"
