@@ -21,11 +21,10 @@ void check_vertex_count(int64_t count) {
 
 namespace {
 
-// Slots of vertices that have several, by vertex; the blocks' order is kept within one.
+// Slots of vertices that have several, by vertex and in the order of the blocks.
 template <typename T>
 void list_shared(std::vector<std::pair<int32_t, int32_t>> repeated, CpuLattice<T>& lattice) {
-  std::stable_sort(repeated.begin(), repeated.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(repeated.begin(), repeated.end());
   for (size_t i = 0; i < repeated.size(); ++i) {
     const auto [vertex, slot] = repeated[i];
     if (i == 0 || repeated[i - 1].first != vertex)
