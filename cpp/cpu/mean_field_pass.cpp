@@ -105,7 +105,7 @@ T mean_field_pass(const MeanFieldPass<T>& pass) {
   const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
   const BlockPass<T> body{pass, padded_stride<T>(pass.num_labels)};
   std::vector<T> change(static_cast<size_t>(layout.num_blocks()), T(0));
-  const int num_workers = num_threads();
+  const auto num_workers = static_cast<int>(std::min<int64_t>(num_threads(), layout.num_blocks()));
   std::vector<PassScratch<T>> scratch;
   for (int worker = 0; worker < num_workers; ++worker) scratch.emplace_back(pass, body.stride);
   parallel_for(layout.num_blocks(), num_workers, [&](int64_t index, int worker) {
