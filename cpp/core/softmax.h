@@ -12,10 +12,4 @@ DF_HD V softmax_term(V score, V largest) {
   return exp_nonpositive(score - largest);
 }
 
-// Derivative: grad_score = q * (grad_q - sum over labels of grad_q * q), maths §6.
-template <typename V>
-DF_HD V softmax_grad(V marginal, V grad_marginal, V inner_product) {
-  return marginal * (grad_marginal - inner_product);
-}
-
 }  // namespace densefield

@@ -37,7 +37,6 @@ void for_vertices(int64_t count, Body body) {
 template <typename T>
 class CpuBackend final : public Backend<T> {
  public:
-  const char* name() const override { return "cpu"; }
   Memory& memory() override { return host_memory(); }
   void upload(const T* from, int64_t count, T* to) const override { std::copy_n(from, count, to); }
   void download(const T* from, int64_t count, T* to) const override {

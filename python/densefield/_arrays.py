@@ -84,14 +84,19 @@ def as_precision(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArr
     return result
 
 
-def check_all_finite(name: str, array: FloatArray, *, can_skip: bool = True) -> None:
-    """Raise ValueError with the number of NaN and infinite values, if there are any."""
+def count_non_finite(array: FloatArray) -> int:
+    """Return the number of NaN and infinite values."""
     # A sum is finite only if all terms are, and costs a quarter of isfinite(); float32 sums
     # may overflow, so a sum that is not finite is looked at again.
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum(dtype=array.dtype)):
-            return
-    count = array.size - int(np.isfinite(array).sum())
+            return 0
+    return array.size - int(np.isfinite(array).sum())
+
+
+def check_all_finite(name: str, array: FloatArray, *, can_skip: bool = True) -> None:
+    """Raise ValueError with the number of NaN and infinite values, if there are any."""
+    count = count_non_finite(array)
     if count:
         raise ValueError(
             f"{name} must be finite, got {count} NaN or infinite values of {array.size}; "

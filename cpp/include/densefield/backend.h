@@ -63,7 +63,6 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual const char* name() const = 0;
   virtual Memory& memory() = 0;
   // Between the host's memory and the backend's.
   virtual void upload(const T* from, int64_t count, T* to) const = 0;

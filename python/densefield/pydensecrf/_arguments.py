@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import as_float_array
+from densefield._arrays import as_float_array, count_non_finite
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 Kind = TypeVar("Kind", bound=IntEnum)
@@ -65,11 +65,7 @@ def as_float32(name: str, value: Any, *, ndim: int, check_finite: bool = True) -
 
 
 def _check_finite(name: str, array: Float32Array) -> None:
-    # A sum is finite only if all terms are, and costs less than looking at each.
-    with np.errstate(all="ignore"):
-        if np.isfinite(array.sum(dtype=np.float32)):
-            return
-    count = array.size - int(np.isfinite(array).sum())
+    count = count_non_finite(array)
     if count:
         raise ValueError(
             f"{name} must be finite in float32, got {count} NaN or infinite values of "
