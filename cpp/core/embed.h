@@ -31,6 +31,17 @@ struct Simplex {
   Int<V> rank[Capacity + 1];  // 0..d, position of y_i - cell_i*(d+1) in descending order
 };
 
+// The axes along which corner k of a simplex lies one cell lower: bit i is rank_i > d-k.
+template <typename V, typename Dim>
+DF_HD Int<V> corner_subset(Dim d, const Int<V>* rank, int k) {
+  Int<V> subset = {};
+  for (int i = 0; i <= d; ++i) {
+    const Int<V> bit = Int<V>{} + (1 << i);
+    subset = subset | (rank[i] > Int<V>{} + (int(d) - k) ? bit : Int<V>{});
+  }
+  return subset;
+}
+
 // s_j of maths §4. The common factor is rounded to T before the product, as existing
 // lattices do: one unit in the last place moves points that lie on a border.
 template <typename T>

@@ -13,6 +13,80 @@
 
 namespace densefield::cpu {
 
+// The corners of the points of a block, as numbers of the block's own. Many points share a
+// cell: one look-up finds it, and its corners are then read from a small table by the subset
+// of axes along which each lies one cell lower. Only corners that no point of the cell has
+// touched before are looked up by their names.
+template <int W>
+class CornerNumbers {
+ public:
+  explicit CornerNumbers(const KeyLayout& keys)
+      : steps_(make_key_steps<W>(keys)), dim_(keys.dim), has_table_(keys.dim <= kMaxTableDim) {}
+
+  static constexpr int kMaxTableDim = 7;  // a cell's table has 2^(d+1) entries of 2 bytes
+  bool has_table() const { return has_table_; }
+
+  // In order of first touch.
+  const std::vector<Key<W>>& keys() const { return vertices_.keys(); }
+
+  void clear() {
+    vertices_.clear();
+    cells_.clear();
+    corner_of_subset_.clear();
+    current_ = -1;
+  }
+
+  // subset: that of corner k at [k * pitch].
+  template <typename I>
+  void find(const Key<W>& cell, const I* subset, int64_t pitch, uint16_t* corner) {
+    if (current_ < 0 || !(cell == current_key_)) enter(cell);
+    uint16_t* table = corner_of_subset_.data() + (static_cast<size_t>(current_) << (dim_ + 1));
+    for (int k = 0; k <= dim_; ++k) {
+      uint16_t& number = table[subset[k * pitch]];
+      if (number == kUnknown) number = add(cell, static_cast<uint32_t>(subset[k * pitch]));
+      corner[k] = number;
+    }
+  }
+
+  // Without a table: corner k is corner k-1 one cell lower along the axis of rank d-k+1.
+  void find_by_rank(const Key<W>& cell, const uint8_t* rank, uint16_t* corner) {
+    uint8_t axis_of_rank[kMaxDim + 1];
+    for (int i = 0; i <= dim_; ++i) axis_of_rank[rank[i]] = static_cast<uint8_t>(i);
+    Key<W> key = cell;
+    corner[0] = static_cast<uint16_t>(vertices_.find_or_add(key));
+    for (int k = 1; k <= dim_; ++k) {
+      key = key + steps_.unit[axis_of_rank[dim_ + 1 - k]];
+      corner[k] = static_cast<uint16_t>(vertices_.find_or_add(key));
+    }
+  }
+
+ private:
+  static constexpr uint16_t kUnknown = 65535;  // a block has fewer corners: layout.cpp
+
+  void enter(const Key<W>& cell) {
+    current_ = cells_.find_or_add(cell);
+    current_key_ = cell;
+    const size_t needed = static_cast<size_t>(cells_.size()) << (dim_ + 1);
+    if (corner_of_subset_.size() < needed) corner_of_subset_.resize(needed, kUnknown);
+  }
+
+  uint16_t add(const Key<W>& cell, uint32_t subset) {
+    Key<W> key = cell;
+    for (int i = 0; i <= dim_; ++i)
+      if ((subset >> i & 1) != 0) key = key + steps_.unit[i];
+    return static_cast<uint16_t>(vertices_.find_or_add(key));
+  }
+
+  const KeySteps<W> steps_;
+  const int dim_;
+  const bool has_table_;
+  VertexTable<W> vertices_;
+  VertexTable<W> cells_;
+  std::vector<uint16_t> corner_of_subset_;  // [cells, 2^(d+1)]
+  int32_t current_ = -1;
+  Key<W> current_key_ = {};
+};
+
 // T is the type of the stored weights, E that of the embedding, W the words of a key.
 template <typename T, typename E, int W>
 class BlockEmbedder {
@@ -20,44 +94,47 @@ class BlockEmbedder {
   BlockEmbedder(const Features<T>& features, const KeyLayout& keys, CpuLattice<T>& lattice)
       : features_(features),
         keys_(keys),
-        steps_(make_key_steps<W>(keys)),
         lattice_(lattice),
         dim_(keys.dim),
         scale_(static_cast<size_t>(dim_)),
         feature_(host_memory(), dim_ * kChunk),
         weight_(host_memory(), (dim_ + 1) * kChunk),
         cell_(host_memory(), (dim_ + 1) * kChunk),
-        rank_(host_memory(), (dim_ + 1) * kChunk) {
+        rank_(host_memory(), (dim_ + 1) * kChunk),
+        subset_(host_memory(), (dim_ + 1) * kChunk),
+        corners_(keys) {
     embedding_scales(dim_, scale_.data());
   }
 
   // Fills weight, corner and rank of the block's points; returns the keys of its vertices
   // in order of first touch.
-  std::vector<Key<W>> embed(const Block& block) {
-    vertices_.clear();
-    int64_t point = block.begin;
-    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
-      const Run run = lattice_.layout->run(r);
-      for (int64_t done = 0; done < run.length; done += kChunk) {
-        const int64_t count = std::min(kChunk, run.length - done);
-        load_features(run.node + done, count);
-        simd::kernels<E>().embed({dim_, count, kChunk, scale_.data(), feature_.data(),
-                                  weight_.data(), cell_.data(), rank_.data()});
-        pack_cells(count);
-        for (int64_t p = 0; p < count; ++p) store_point(p, point + p);
-        point += count;
+  const std::vector<Key<W>>& embed(const Block& block) {
+    corners_.clear();
+    int64_t r = block.run_begin, skip = 0;
+    for (int64_t point = block.begin; point < block.end;) {
+      const int64_t count = std::min(kChunk, block.end - point);
+      for (int64_t filled = 0; filled < count;) {
+        const Run run = lattice_.layout->run(r);
+        const int64_t piece = std::min(run.length - skip, count - filled);
+        load_features(run.node + skip, piece, filled);
+        filled += piece;
+        skip += piece;
+        if (skip == run.length) ++r, skip = 0;
       }
+      embed_chunk(point, count);
+      point += count;
     }
-    return vertices_.keys();
+    return corners_.keys();
   }
 
  private:
   using I = Int<E>;
   static constexpr int64_t kChunk = 128;  // points at a time: the planes stay in the L1 cache
 
-  // The features of `count` grid neighbours. Division, not multiplication by 1/sigma: that
-  // is what decides the simplex of points on a border in existing packages.
-  void load_features(int64_t node, int64_t count) {
+  // The features of `count` grid neighbours, from place `at` of the planes on. Division, not
+  // multiplication by 1/sigma: that is what decides the simplex of points on a border in
+  // existing packages.
+  void load_features(int64_t node, int64_t count, int64_t at) {
     const auto& extent = lattice_.layout->grid().extent;
     const int num_axes = static_cast<int>(features_.sigma_position.size());
     int64_t rest = node;
@@ -66,21 +143,57 @@ class BlockEmbedder {
       const int64_t coordinate = rest % extent[axis];
       rest /= extent[axis];
       const E sigma = E(features_.sigma_position[static_cast<size_t>(a)]);
-      E* plane = feature_.data() + a * kChunk;
+      E* plane = feature_.data() + a * kChunk + at;
       // A run lies along the last axis, which comes first.
-      for (int64_t p = 0; p < count; ++p) plane[p] = E(coordinate + (a == 0 ? p : 0)) / sigma;
+      if (a == 0)
+        for (int64_t p = 0; p < count; ++p) plane[p] = E(coordinate + p) / sigma;
+      else
+        std::fill_n(plane, count, E(coordinate) / sigma);
     }
     for (int64_t c = 0; c < features_.values.num_channels; ++c) {
       const E sigma = E(features_.sigma_value[static_cast<size_t>(c)]);
-      E* plane = feature_.data() + (num_axes + c) * kChunk;
+      E* plane = feature_.data() + (num_axes + c) * kChunk + at;
       const T* from = &features_.values.at(c, node);
       const int64_t stride = features_.values.node_stride;
       for (int64_t p = 0; p < count; ++p) plane[p] = E(from[p * stride]) / sigma;
     }
+  }
+
+  void embed_chunk(int64_t point, int64_t count) {
     // The vectors behind the last point: any finite value.
     const int64_t padded = std::min(kChunk, (count + 7) / 8 * 8);
     for (int j = 0; j < dim_; ++j)
-      for (int64_t p = count; p < padded; ++p) feature_[j * kChunk + p] = E(0);
+      std::fill_n(feature_.data() + j * kChunk + count, padded - count, E(0));
+    simd::kernels<E>().embed({dim_, count, kChunk, scale_.data(), feature_.data(), weight_.data(),
+                              cell_.data(), rank_.data(),
+                              corners_.has_table() ? subset_.data() : nullptr});
+    store_weights(point, count);
+    pack_cells(count);
+    for (int64_t p = 0; p < count; ++p) {
+      const int64_t entry = (point + p) * (dim_ + 1);
+      if (corners_.has_table())
+        corners_.find(cell_key_[p], subset_.data() + p, kChunk, lattice_.corner.data() + entry);
+      else
+        corners_.find_by_rank(cell_key_[p], lattice_.rank.data() + entry,
+                              lattice_.corner.data() + entry);
+    }
+  }
+
+  void store_weights(int64_t point, int64_t count) {
+    bool is_valid = true;
+    for (int i = 0; i <= dim_; ++i) {
+      const E* weight = weight_.data() + i * kChunk;
+      const I* rank = rank_.data() + i * kChunk;
+      T* to = lattice_.weight.data() + point * (dim_ + 1) + i;
+      uint8_t* rank_to = lattice_.rank.data() + point * (dim_ + 1) + i;
+      for (int64_t p = 0; p < count; ++p) {
+        to[p * (dim_ + 1)] = static_cast<T>(weight[p]);
+        rank_to[p * (dim_ + 1)] = static_cast<uint8_t>(rank[p]);
+        is_valid &= rank[p] >= 0 && rank[p] <= dim_;
+      }
+    }
+    // Only if another thread wrote NaN into the features after they were checked.
+    if (!is_valid) fail_value("features changed while the lattice was built");
   }
 
   void pack_cells(int64_t count) {
@@ -94,37 +207,8 @@ class BlockEmbedder {
     }
   }
 
-  // Corner k of a simplex is corner k-1 one cell lower along the axis of rank d-k+1, with
-  // remainder k: a walk along the ranks.
-  void store_point(int64_t p, int64_t point) {
-    T* weight = lattice_.weight.data() + point * (dim_ + 1);
-    uint16_t* corner = lattice_.corner.data() + point * (dim_ + 1);
-    uint8_t* rank = lattice_.rank.data() + point * (dim_ + 1);
-    uint8_t axis_of_rank[kMaxDim + 1];
-    for (int i = 0; i <= dim_; ++i) {
-      const I r = rank_[i * kChunk + p];
-      // Only if another thread wrote NaN into the features after they were checked.
-      if (r < 0 || r > dim_) fail_value("features changed while the lattice was built");
-      rank[i] = static_cast<uint8_t>(r);
-      axis_of_rank[r] = static_cast<uint8_t>(i);
-      weight[i] = static_cast<T>(weight_[i * kChunk + p]);
-    }
-    Key<W> key = cell_key_[p];
-    // Neighbours often share a simplex; then they share its corners.
-    if (p > 0 && key == cell_key_[p - 1] && std::equal(rank, rank + dim_ + 1, rank - dim_ - 1)) {
-      std::copy_n(corner - dim_ - 1, dim_ + 1, corner);
-      return;
-    }
-    corner[0] = static_cast<uint16_t>(vertices_.find_or_add(key));
-    for (int k = 1; k <= dim_; ++k) {
-      key = key + steps_.unit[axis_of_rank[dim_ + 1 - k]];
-      corner[k] = static_cast<uint16_t>(vertices_.find_or_add(key));
-    }
-  }
-
   const Features<T>& features_;
   const KeyLayout& keys_;
-  const KeySteps<W> steps_;
   CpuLattice<T>& lattice_;
   const int dim_;
   std::vector<E> scale_;
@@ -132,8 +216,9 @@ class BlockEmbedder {
   Buffer<E> weight_;   // [d+1, kChunk]
   Buffer<I> cell_;     // [d+1, kChunk]
   Buffer<I> rank_;     // [d+1, kChunk]
+  Buffer<I> subset_;   // [d+1, kChunk]
   Key<W> cell_key_[kChunk];
-  VertexTable<W> vertices_;
+  CornerNumbers<W> corners_;
 };
 
 }  // namespace densefield::cpu

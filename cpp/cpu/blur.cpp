@@ -1,6 +1,4 @@
 // Blur, maths §4 step 6: one pass per lattice direction; in reverse order, the transpose.
-#include <utility>
-
 #include "simd/kernels.h"
 #include "steps.h"
 #include "vertex_tasks.h"
@@ -22,30 +20,12 @@ void blur_chains(const CpuLattice<T>& lattice, bool reverse, CpuVertexRows<T>& r
   }
 }
 
-// The filter G of a spatial kernel, axis by axis. It is symmetric, and the axes commute.
-template <typename T>
-void filter_nodes(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
-  int64_t pitch = 1;  // nodes from one to the next along the axis
-  for (size_t a = lattice.grid_axes.size(); a-- > 0;) {
-    const GridAxis<T>& axis = lattice.grid_axes[a];
-    for_vertex_tasks(lattice.vertex_count, [&](int64_t begin, int64_t end) {
-      simd::kernels<T>().filter_axis({begin, end, pitch, axis.num_nodes, axis.tap.data(),
-                                      static_cast<int64_t>(axis.tap.size()), rows.stride},
-                                     rows.nodes.data(), rows.spare.data());
-    });
-    std::swap(rows.nodes, rows.spare);
-    pitch *= axis.num_nodes;
-  }
-}
-
 }  // namespace
 
 template <typename T>
 void blur(const CpuLattice<T>& lattice, bool reverse, CpuVertexRows<T>& rows) {
-  if (lattice.grid_axes.empty())
-    blur_chains(lattice, reverse, rows);
-  else
-    filter_nodes(lattice, rows);
+  if (lattice.grid) return filter_grid(lattice, rows);  // symmetric, and the axes commute
+  blur_chains(lattice, reverse, rows);
   spread_slots(lattice, rows);
 }
 

@@ -3,6 +3,7 @@
 #include "build.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <string>
 #include <utility>
@@ -21,57 +22,136 @@ void check_vertex_count(int64_t count) {
 
 namespace {
 
-// Slots of vertices that have several, by vertex and in the order of the blocks.
-template <typename T>
-void list_shared(std::vector<std::pair<int32_t, int32_t>> repeated, CpuLattice<T>& lattice) {
-  std::sort(repeated.begin(), repeated.end());
-  for (size_t i = 0; i < repeated.size(); ++i) {
-    const auto [vertex, slot] = repeated[i];
-    if (i == 0 || repeated[i - 1].first != vertex)
-      lattice.shared.slot.push_back(lattice.home[vertex]);
-    lattice.shared.slot.push_back(slot);
-    if (i + 1 == repeated.size() || repeated[i + 1].first != vertex) lattice.shared.close_list();
-  }
-}
+// The table of all vertices is kept in parts by bits of the hash that do not place a key
+// within its part, so that threads can fill them at once and in the same order.
+constexpr size_t kNumParts = 16;
+size_t part_of(uint64_t hashed) { return hashed >> 20 & (kNumParts - 1); }
 
-// Numbers the vertices of all blocks; fills slot_begin, home and shared.
-template <typename T, int W>
-VertexTable<W> number_vertices(const std::vector<std::vector<Key<W>>>& keys_of_block,
-                               CpuLattice<T>& lattice) {
-  int64_t num_slots = 0;
-  lattice.slot_begin.assign(1, 0);
-  for (const auto& keys : keys_of_block) {
-    num_slots += static_cast<int64_t>(keys.size());
-    lattice.slot_begin.push_back(num_slots);
+// The vertices that one block touches, by slot and by part of the lattice's table.
+template <int W>
+struct BlockVertices {
+  std::vector<Key<W>> keys;
+  std::vector<int32_t> order;                 // slots of part 0, part 1, ..
+  std::array<int32_t, kNumParts + 1> part{};  // where each begins in `order`
+
+  BlockVertices() = default;
+  explicit BlockVertices(std::vector<Key<W>> of_slots)
+      : keys(std::move(of_slots)), order(keys.size()) {
+    for (const Key<W>& key : keys) ++part[part_of(hash(key)) + 1];
+    for (size_t p = 0; p < kNumParts; ++p) part[p + 1] += part[p];
+    auto next = part;
+    for (size_t s = 0; s < keys.size(); ++s)
+      order[static_cast<size_t>(next[part_of(hash(keys[s]))]++)] = static_cast<int32_t>(s);
   }
-  check_vertex_count(num_slots);
-  VertexTable<W> vertices(12);
-  std::vector<int32_t> home;
-  std::vector<std::pair<int32_t, int32_t>> repeated;  // vertex, slot
-  int32_t slot = 0;
-  for (const auto& keys : keys_of_block)
-    for (const Key<W>& key : keys) {
-      const int32_t vertex = vertices.find_or_add(key);
-      if (static_cast<size_t>(vertex) == home.size())
-        home.push_back(slot);
-      else
-        repeated.emplace_back(vertex, slot);
-      ++slot;
+};
+
+// All vertices of a lattice: a table in parts that threads fill and read independently.
+template <typename T, int W>
+class VertexNumbers {
+ public:
+  VertexNumbers(const std::vector<BlockVertices<W>>& blocks, CpuLattice<T>& lattice)
+      : blocks_(blocks), lattice_(lattice), parts_(kNumParts) {
+    lattice_.slot_begin.assign(1, 0);
+    for (const auto& block : blocks_)
+      lattice_.slot_begin.push_back(lattice_.slot_begin.back() +
+                                    static_cast<int64_t>(block.keys.size()));
+    check_vertex_count(lattice_.num_slots());
+    home_of_slot_ = Buffer<int32_t>(host_memory(), lattice_.num_slots());
+    parallel_for(kNumParts, [&](int64_t p, int) { fill_part(static_cast<size_t>(p)); });
+    number_homes();
+    list_shared();
+  }
+
+  const std::vector<Key<W>>& keys() const { return keys_; }
+
+  int32_t find(const Key<W>& key, int32_t missing) const {
+    const uint64_t hashed = hash(key);
+    const Part& part = parts_[part_of(hashed)];
+    const int32_t entry = part.table.find(key, hashed, -1);
+    return entry < 0 ? missing : part.vertex[static_cast<size_t>(entry)];
+  }
+
+ private:
+  struct Part {
+    VertexTable<W> table;
+    std::vector<int32_t> vertex;  // of each entry; its home until the homes are numbered
+  };
+
+  void fill_part(size_t p) {
+    Part& part = parts_[p];
+    for (size_t b = 0; b < blocks_.size(); ++b) {
+      const BlockVertices<W>& block = blocks_[b];
+      const auto first = static_cast<int32_t>(lattice_.slot_begin[b]);
+      for (int32_t i = block.part[p]; i < block.part[p + 1]; ++i) {
+        const int32_t slot = block.order[static_cast<size_t>(i)];
+        const auto entry =
+            static_cast<size_t>(part.table.find_or_add(block.keys[static_cast<size_t>(slot)]));
+        if (entry == part.vertex.size()) part.vertex.push_back(first + slot);
+        home_of_slot_[first + slot] = part.vertex[entry];
+      }
     }
-  lattice.vertex_count = vertices.size();
-  lattice.home = Buffer<int32_t>(host_memory(), lattice.vertex_count);
-  std::copy(home.begin(), home.end(), lattice.home.data());
-  list_shared(std::move(repeated), lattice);
-  return vertices;
-}
+  }
+
+  // Vertices are numbered in the order of their homes.
+  void number_homes() {
+    Buffer<int32_t> vertex_of_home(host_memory(), lattice_.num_slots());
+    std::vector<int32_t> home;
+    int32_t slot = 0;
+    for (const auto& block : blocks_)
+      for (const Key<W>& key : block.keys) {
+        if (home_of_slot_[slot] == slot) {
+          vertex_of_home[slot] = static_cast<int32_t>(home.size());
+          home.push_back(slot);
+          keys_.push_back(key);
+        }
+        ++slot;
+      }
+    lattice_.vertex_count = static_cast<int64_t>(home.size());
+    lattice_.home = Buffer<int32_t>(host_memory(), lattice_.vertex_count);
+    std::copy(home.begin(), home.end(), lattice_.home.data());
+    parallel_for(kNumParts, [&](int64_t p, int) {
+      for (int32_t& vertex : parts_[static_cast<size_t>(p)].vertex) vertex = vertex_of_home[vertex];
+    });
+    std::swap(vertex_of_home_, vertex_of_home);
+  }
+
+  // Slots of vertices that have several, by vertex and in the order of the blocks.
+  void list_shared() {
+    const auto num_vertices = static_cast<size_t>(lattice_.vertex_count);
+    std::vector<int32_t> num_more(num_vertices, 0);
+    for (int64_t slot = 0; slot < lattice_.num_slots(); ++slot)
+      if (home_of_slot_[slot] != slot)
+        ++num_more[static_cast<size_t>(vertex_of_home_[home_of_slot_[slot]])];
+    std::vector<size_t> next(num_vertices);  // where a vertex's next slot goes
+    SlotLists& shared = lattice_.shared;
+    for (size_t v = 0; v < num_vertices; ++v) {
+      if (num_more[v] == 0) continue;
+      shared.slot.push_back(lattice_.home[static_cast<int64_t>(v)]);
+      next[v] = shared.slot.size();
+      shared.slot.resize(shared.slot.size() + static_cast<size_t>(num_more[v]));
+      shared.close_list();
+    }
+    for (int32_t slot = 0; slot < lattice_.num_slots(); ++slot) {
+      const int32_t home = home_of_slot_[slot];
+      if (home != slot) shared.slot[next[static_cast<size_t>(vertex_of_home_[home])]++] = slot;
+    }
+  }
+
+  const std::vector<BlockVertices<W>>& blocks_;
+  CpuLattice<T>& lattice_;
+  std::vector<Part> parts_;
+  Buffer<int32_t> home_of_slot_;    // [slots]
+  Buffer<int32_t> vertex_of_home_;  // [slots], of homes only
+  std::vector<Key<W>> keys_;        // [M]
+};
 
 // For every direction, the vertex that follows each one, or `missing`.
-template <int W>
-std::vector<std::vector<int32_t>> find_successors(const VertexTable<W>& vertices,
+template <typename T, int W>
+std::vector<std::vector<int32_t>> find_successors(const VertexNumbers<T, W>& vertices,
                                                   const KeySteps<W>& steps, int dim,
                                                   int32_t missing) {
   constexpr int64_t kGrain = 2048;  // vertices per task: about 0.1 ms of look-ups
-  const int64_t num_vertices = vertices.size();
+  const auto num_vertices = static_cast<int64_t>(vertices.keys().size());
   std::vector<std::vector<int32_t>> next(static_cast<size_t>(dim) + 1,
                                          std::vector<int32_t>(static_cast<size_t>(num_vertices)));
   parallel_for((num_vertices + kGrain - 1) / kGrain, [&](int64_t task, int) {
@@ -103,7 +183,8 @@ void list_chains(const std::vector<int32_t>& next, const int32_t* home, SlotList
 }
 
 template <typename T, int W>
-void find_chains(const VertexTable<W>& vertices, const KeySteps<W>& steps, CpuLattice<T>& lattice) {
+void find_chains(const VertexNumbers<T, W>& vertices, const KeySteps<W>& steps,
+                 CpuLattice<T>& lattice) {
   const auto missing = static_cast<int32_t>(lattice.vertex_count);
   const auto next = find_successors(vertices, steps, lattice.dimension, missing);
   lattice.chains.resize(next.size());
@@ -116,15 +197,16 @@ void find_chains(const VertexTable<W>& vertices, const KeySteps<W>& steps, CpuLa
 template <typename T, typename E, int W>
 void build_tables(const Features<T>& features, const KeyLayout& keys, CpuLattice<T>& lattice) {
   const auto& blocks = lattice.layout->blocks();
-  std::vector<std::vector<Key<W>>> keys_of_block(blocks.size());
+  std::vector<BlockVertices<W>> vertices_of_block(blocks.size());
   const int num_workers = num_threads();
   std::vector<std::unique_ptr<BlockEmbedder<T, E, W>>> embedder(static_cast<size_t>(num_workers));
   parallel_for(lattice.layout->num_blocks(), num_workers, [&](int64_t block, int worker) {
     auto& mine = embedder[static_cast<size_t>(worker)];
     if (!mine) mine = std::make_unique<BlockEmbedder<T, E, W>>(features, keys, lattice);
-    keys_of_block[static_cast<size_t>(block)] = mine->embed(blocks[static_cast<size_t>(block)]);
+    vertices_of_block[static_cast<size_t>(block)] =
+        BlockVertices<W>(mine->embed(blocks[static_cast<size_t>(block)]));
   });
-  const VertexTable<W> vertices = number_vertices<T, W>(keys_of_block, lattice);
+  const VertexNumbers<T, W> vertices(vertices_of_block, lattice);
   find_chains<T, W>(vertices, make_key_steps<W>(keys), lattice);
 }
 

@@ -22,7 +22,7 @@ int64_t node_step(double sigma, int64_t extent) {
 constexpr double kReach = 3.5;
 
 template <typename T>
-GridAxis<T> make_axis(int64_t extent, double sigma) {
+GridAxis<T> make_axis(int64_t extent, int64_t interval, double sigma) {
   GridAxis<T> axis;
   axis.step = node_step(sigma, extent);
   axis.num_nodes = axis.step == 1 ? extent : (extent - 1) / axis.step + 2;
@@ -30,155 +30,134 @@ GridAxis<T> make_axis(int64_t extent, double sigma) {
   const double reach = std::min(kReach * std::sqrt(variance), double(axis.num_nodes - 1));
   for (int64_t r = 0; r <= static_cast<int64_t>(std::ceil(reach)); ++r)
     axis.tap.push_back(static_cast<T>(node_tap(sigma, variance, axis.step, r)));
+  for (int64_t phase = 0; phase < axis.step; ++phase)
+    for (int corner = 0; corner < 2; ++corner)
+      axis.corner_weight.push_back(node_weight<T>(axis.step, phase, corner));
+  axis.first.assign(static_cast<size_t>(axis.num_nodes), INT64_MAX);
+  axis.end.assign(static_cast<size_t>(axis.num_nodes), 0);
+  for (int64_t begin = 0; begin < extent; begin += interval) {
+    const int64_t last = std::min(begin + interval, extent) - 1;
+    const int64_t index = axis.num_intervals();
+    axis.low.push_back(begin / axis.step);
+    axis.high.push_back(last / axis.step + axis.num_corners());
+    for (int64_t node = axis.low.back(); node < axis.high.back(); ++node) {
+      int64_t& first = axis.first[static_cast<size_t>(node)];
+      first = std::min(first, index);
+      axis.end[static_cast<size_t>(node)] = index + 1;
+    }
+  }
   return axis;
 }
 
-// A box of nodes that the points of a block touch, in C order.
-struct NodeBox {
-  std::vector<int64_t> low, high;  // per axis, [low, high)
-
-  int64_t size() const {
-    int64_t count = 1;
-    for (size_t a = 0; a < low.size(); ++a) count *= high[a] - low[a];
-    return count;
-  }
-};
-
-std::vector<int64_t> coordinates_of(int64_t node, const std::vector<int64_t>& extent) {
-  std::vector<int64_t> coordinate(extent.size());
-  for (size_t a = extent.size(); a-- > 0;) {
-    coordinate[a] = node % extent[a];
-    node /= extent[a];
-  }
-  return coordinate;
-}
+// A point of a grid of at most kMaxGridKernelAxes axes, slowest first.
+using Coordinates = std::array<int64_t, kMaxGridKernelAxes>;
 
 template <typename T>
 class GridBuilder {
  public:
-  GridBuilder(CpuLattice<T>& lattice, const std::vector<GridAxis<T>>& axes)
-      : lattice_(lattice), layout_(*lattice.layout), axes_(axes) {
-    for (const GridAxis<T>& axis : axes_) node_extent_.push_back(axis.num_nodes);
+  GridBuilder(const CpuLayout& layout, GridTables<T>& tables)
+      : layout_(layout), tables_(tables), num_axes_(tables.axes.size()) {
+    int64_t pitch = 1;
+    for (size_t a = num_axes_; a-- > 0; pitch *= tables_.axes[a].num_nodes) node_pitch_[a] = pitch;
   }
 
-  NodeBox box_of(const Block& block) const {
-    NodeBox box{std::vector<int64_t>(axes_.size(), INT64_MAX),
-                std::vector<int64_t>(axes_.size(), 0)};
-    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
-      const Run& run = layout_.run(r);
-      const auto first = coordinates_of(run.node, layout_.grid().extent);
-      for (size_t a = 0; a < axes_.size(); ++a) {
-        const int64_t last = first[a] + (a + 1 == axes_.size() ? run.length - 1 : 0);
-        box.low[a] = std::min(box.low[a], first[a] / axes_[a].step);
-        box.high[a] = std::max(box.high[a], last / axes_[a].step + axes_[a].num_corners());
-      }
-    }
-    return box;
+  void list_lines() {
+    for (size_t a = 0; a + 1 < num_axes_; ++a) tables_.num_lines *= axis(a).num_corners();
+    for (int o = 0; o < tables_.num_lines; ++o)
+      tables_.line_node[static_cast<size_t>(o)] = line_offset(o, node_pitch_);
   }
 
-  void list_nodes(const NodeBox& box, int32_t* node_of_slot) const {
-    std::vector<int64_t> extent;
-    for (size_t a = 0; a < axes_.size(); ++a) extent.push_back(box.high[a] - box.low[a]);
-    for (int64_t slot = 0; slot < box.size(); ++slot) {
-      const auto offset = coordinates_of(slot, extent);
-      int64_t node = 0;
-      for (size_t a = 0; a < axes_.size(); ++a)
-        node = node * node_extent_[a] + box.low[a] + offset[a];
-      node_of_slot[slot] = static_cast<int32_t>(node);
+  // The number of nodes in a block's box, and how its lines and runs lie in it.
+  int64_t place_block(int64_t index) {
+    const Block& block = layout_.blocks()[static_cast<size_t>(index)];
+    Coordinates low{}, box_pitch{};
+    int64_t rest = index, size = 1;
+    for (size_t a = num_axes_; a-- > 0; rest /= axis(a).num_intervals()) {
+      const auto interval = static_cast<size_t>(rest % axis(a).num_intervals());
+      low[a] = axis(a).low[interval];
+      box_pitch[a] = size;
+      size *= axis(a).high[interval] - low[a];
     }
-  }
-
-  // Weights and corners: the products over the axes, the last axis' corner changing first.
-  void place_points(const Block& block, const NodeBox& box) const {
-    int64_t point = block.begin;
-    const int corners = lattice_.num_corners();
-    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
-      const Run& run = layout_.run(r);
-      auto coordinate = coordinates_of(run.node, layout_.grid().extent);
-      for (int64_t i = 0; i < run.length; ++i, ++point, ++coordinate.back())
-        place_point(coordinate, box, lattice_.weight.data() + point * corners,
-                    lattice_.corner.data() + point * corners);
-    }
+    for (int o = 0; o < tables_.num_lines; ++o)
+      tables_.line_slot[static_cast<size_t>(index)][static_cast<size_t>(o)] =
+          line_offset(o, box_pitch);
+    for (int64_t r = block.run_begin; r < block.run_end; ++r)
+      tables_.runs[static_cast<size_t>(r)] = place_run(layout_.run(r), low, box_pitch);
+    return size;
   }
 
  private:
-  void place_point(const std::vector<int64_t>& coordinate, const NodeBox& box, T* weight,
-                   uint16_t* corner) const {
-    int count = 1;
-    weight[0] = T(1);
-    int64_t slot[1 << kMaxGridKernelAxes] = {0};
-    for (size_t a = 0; a < axes_.size(); ++a) {
-      const int per_axis = axes_[a].num_corners();
-      for (int k = count * per_axis - 1; k >= 0; --k) {
-        weight[k] =
-            weight[k / per_axis] * node_weight<T>(axes_[a].step, coordinate[a], k % per_axis);
-        slot[k] = slot[k / per_axis] * (box.high[a] - box.low[a]) + coordinate[a] / axes_[a].step -
-                  box.low[a] + k % per_axis;
-      }
-      count *= per_axis;
-    }
-    for (int k = 0; k < count; ++k) corner[k] = static_cast<uint16_t>(slot[k]);
+  const GridAxis<T>& axis(size_t a) const { return tables_.axes[a]; }
+
+  // Corners across the outer axes in C order: from line 0 to line `o`.
+  int64_t line_offset(int o, const Coordinates& pitch) const {
+    int64_t offset = 0;
+    for (size_t a = num_axes_ - 1; a-- > 0; o /= axis(a).num_corners())
+      offset += o % axis(a).num_corners() * pitch[a];
+    return offset;
   }
 
-  CpuLattice<T>& lattice_;
-  const CpuLayout& layout_;
-  const std::vector<GridAxis<T>>& axes_;
-  std::vector<int64_t> node_extent_;
-};
+  simd::GridRun<T> place_run(const Run& run, const Coordinates& low,
+                             const Coordinates& box_pitch) const {
+    simd::GridRun<T> placed{};
+    placed.length = run.length;
+    Coordinates coordinate{};
+    int64_t rest = run.node;
+    for (size_t a = num_axes_; a-- > 0;) {
+      const int64_t extent = layout_.grid().extent[a];
+      coordinate[a] = rest % extent;
+      rest /= extent;
+      const int64_t node = coordinate[a] / axis(a).step;
+      placed.node += node * node_pitch_[a];
+      placed.slot += (node - low[a]) * box_pitch[a];
+    }
+    placed.position = coordinate[num_axes_ - 1];
+    for (int line = 0; line < tables_.num_lines; ++line) {
+      T weight = T(1);
+      int o = line;
+      for (size_t a = num_axes_ - 1; a-- > 0; o /= axis(a).num_corners())
+        weight *= axis(a).corner_weight[static_cast<size_t>(coordinate[a] % axis(a).step * 2 +
+                                                            o % axis(a).num_corners())];
+      placed.line_weight[line] = weight;
+    }
+    return placed;
+  }
 
-// slots_of_node by counting sort, which keeps the order of the blocks.
-template <typename T>
-void list_slots(CpuLattice<T>& lattice) {
-  const auto num_nodes = static_cast<size_t>(lattice.vertex_count);
-  const int64_t num_slots = lattice.num_slots();
-  SlotLists& lists = lattice.slots_of_node;
-  lists.start.assign(num_nodes + 1, 0);
-  lists.slot.resize(static_cast<size_t>(num_slots));
-  for (int64_t s = 0; s < num_slots; ++s)
-    ++lists.start[static_cast<size_t>(lattice.node_of_slot[s]) + 1];
-  for (size_t v = 0; v < num_nodes; ++v) lists.start[v + 1] += lists.start[v];
-  std::vector<int64_t> next(lists.start.begin(), lists.start.end() - 1);
-  for (int64_t s = 0; s < num_slots; ++s)
-    lists.slot[static_cast<size_t>(next[static_cast<size_t>(lattice.node_of_slot[s])]++)] =
-        static_cast<int32_t>(s);
-}
+  const CpuLayout& layout_;
+  GridTables<T>& tables_;
+  const size_t num_axes_;
+  Coordinates node_pitch_{};
+};
 
 }  // namespace
 
 template <typename T>
 std::shared_ptr<const CpuLattice<T>> build_grid_kernel(std::shared_ptr<const CpuLayout> layout,
                                                        const std::vector<T>& sigma) {
+  auto tables = std::make_unique<GridTables<T>>();
+  const auto& extent = layout->grid().extent;
   auto lattice = std::make_shared<CpuLattice<T>>();
-  lattice->layout = std::move(layout);
-  const auto& extent = lattice->layout->grid().extent;
-  int corners = 1;
   lattice->vertex_count = 1;
   for (size_t a = 0; a < extent.size(); ++a) {
-    lattice->grid_axes.push_back(make_axis<T>(extent[a], double(sigma[a])));
-    corners *= lattice->grid_axes[a].num_corners();
-    lattice->vertex_count *= lattice->grid_axes[a].num_nodes;
+    tables->axes.push_back(make_axis<T>(extent[a], layout->block_extent()[a], double(sigma[a])));
+    lattice->vertex_count *= tables->axes[a].num_nodes;
   }
   lattice->dimension = static_cast<int>(extent.size());
-  lattice->corners = corners;
-  lattice->weight = Buffer<T>(host_memory(), lattice->num_points() * corners);
-  lattice->corner = Buffer<uint16_t>(host_memory(), lattice->num_points() * corners);
 
-  const GridBuilder<T> builder(*lattice, lattice->grid_axes);
-  const auto& blocks = lattice->layout->blocks();
-  std::vector<NodeBox> boxes;
-  lattice->slot_begin.assign(1, 0);
-  for (const Block& block : blocks) {
-    boxes.push_back(builder.box_of(block));
-    lattice->slot_begin.push_back(lattice->slot_begin.back() + boxes.back().size());
-  }
-  check_vertex_count(std::max(lattice->vertex_count, lattice->num_slots()));
-  lattice->node_of_slot = Buffer<int32_t>(host_memory(), lattice->num_slots());
-  parallel_for(lattice->layout->num_blocks(), [&](int64_t index, int) {
-    const auto i = static_cast<size_t>(index);
-    builder.list_nodes(boxes[i], lattice->node_of_slot.data() + lattice->slot_begin[i]);
-    builder.place_points(blocks[i], boxes[i]);
+  const int64_t num_blocks = layout->num_blocks();
+  GridBuilder<T> builder(*layout, *tables);
+  builder.list_lines();
+  tables->runs.resize(static_cast<size_t>(layout->num_runs()));
+  tables->line_slot.resize(static_cast<size_t>(num_blocks));
+  lattice->slot_begin.assign(static_cast<size_t>(num_blocks) + 1, 0);
+  parallel_for(num_blocks, [&](int64_t index, int) {
+    lattice->slot_begin[static_cast<size_t>(index) + 1] = builder.place_block(index);
   });
-  list_slots(*lattice);
+  for (size_t i = 1; i < lattice->slot_begin.size(); ++i)
+    lattice->slot_begin[i] += lattice->slot_begin[i - 1];
+  check_vertex_count(std::max(lattice->vertex_count, lattice->num_slots()));
+  lattice->layout = std::move(layout);
+  lattice->grid = std::move(tables);
   return lattice;
 }
 

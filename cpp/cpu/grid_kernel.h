@@ -8,9 +8,6 @@
 
 namespace densefield::cpu {
 
-// Corners of a point are 2 per axis: more axes than this would exceed what a block can hold.
-constexpr int kMaxGridKernelAxes = 4;
-
 // The tables of the kernel with these standard deviations, in the order of the grid's axes,
 // slowest first. A node outside the grid's reach does not exist: nothing lies there.
 template <typename T>

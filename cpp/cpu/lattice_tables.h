@@ -8,19 +8,10 @@
 #include "../core/blur.h"
 #include "densefield/buffer.h"
 #include "densefield/lattice.h"
+#include "grid_tables.h"
 #include "layout.h"
 
 namespace densefield::cpu {
-
-// One axis of a spatial kernel on a grid, core/grid_kernel.h.
-template <typename T>
-struct GridAxis {
-  int64_t step;  // grid steps between nodes
-  int64_t num_nodes;
-  std::vector<T> tap;  // filter on the nodes: taps 0, 1, .. to either side
-
-  int num_corners() const { return step == 1 ? 1 : 2; }
-};
 
 // Lists of slots one behind the other: list i is slot[start[i]] .. slot[start[i+1] - 1].
 struct SlotLists {
@@ -34,8 +25,7 @@ struct SlotLists {
   }
 };
 
-// A permutohedral lattice, or, if it has grid axes, the nodes of a spatial kernel: splat and
-// slice are the same, the blur is not.
+// A permutohedral lattice, or, if it has `grid`, a spatial kernel on its nodes.
 //
 // Every block numbers the vertices that its points touch from 0: its "slots". Splatting
 // adds into the block's own slots; a vertex is then the sum of its slots in the order of
@@ -49,14 +39,12 @@ class CpuLattice final : public Lattice<T> {
   int dim() const override { return dimension; }
   int64_t num_bytes() const override {
     int64_t total = weight.num_bytes() + corner.num_bytes() + rank.num_bytes() + home.num_bytes() +
-                    shared.num_bytes() + node_of_slot.num_bytes() + slots_of_node.num_bytes();
+                    shared.num_bytes() + (grid ? grid->num_bytes() : 0);
     for (const SlotLists& direction : chains) total += direction.num_bytes();
     return total;
   }
 
-  T slice_scale() const override {
-    return grid_axes.empty() ? densefield::slice_scale<T>(dimension) : T(1);
-  }
+  T slice_scale() const override { return grid ? T(1) : densefield::slice_scale<T>(dimension); }
 
   int num_corners() const { return corners; }
   int64_t num_slots() const { return slot_begin.back(); }
@@ -65,7 +53,7 @@ class CpuLattice final : public Lattice<T> {
   }
 
   int dimension = 0;
-  int corners = 0;  // of a simplex, d+1, or of a grid cell
+  int corners = 0;  // of a simplex, d+1
   int64_t vertex_count = 0;
   std::shared_ptr<const CpuLayout> layout;
   Buffer<T> weight;                 // [N, corners] barycentric
@@ -78,10 +66,8 @@ class CpuLattice final : public Lattice<T> {
   SlotLists shared;               // the slots of each vertex that has several, home first
   std::vector<SlotLists> chains;  // [d+1] homes of neighbours in a row, along each direction
 
-  // Spatial kernel.
-  std::vector<GridAxis<T>> grid_axes;  // slowest axis first
-  Buffer<int32_t> node_of_slot;        // [slots]
-  SlotLists slots_of_node;             // [nodes]
+  // Spatial kernel: its slots are the nodes of the blocks' boxes, and all above is empty.
+  std::unique_ptr<const GridTables<T>> grid;
 };
 
 template <typename T>

@@ -19,7 +19,7 @@ constexpr int64_t kTileWidth = 32;
 constexpr int64_t kTileHeight = 32;
 
 // Extents of a block: the whole axis if short, near-cubic otherwise.
-std::vector<int64_t> block_extent(const Grid& grid, int64_t max_points) {
+std::vector<int64_t> find_block_extent(const Grid& grid, int64_t max_points) {
   const size_t axes = grid.extent.size();
   std::vector<int64_t> extent(axes, 1);
   for (bool grew = true; grew;) {
@@ -72,12 +72,12 @@ CpuLayout::CpuLayout(const Grid& grid, int max_dim) : grid_(grid), num_nodes_(gr
   if (num_nodes_ == 0) return;
   const int64_t max_points = std::min(kBlockPoints, kMaxCorners / (max_dim + 1));
   refuse_beyond_memory(num_nodes_, max_dim);
-  const std::vector<int64_t> step = block_extent(grid, max_points);
+  block_extent_ = find_block_extent(grid, max_points);
   const std::vector<int64_t> origin(grid.extent.size(), 0);
   std::vector<int64_t> low = origin;
   do {
-    add_block(low, box_end(low, step, grid.extent));
-  } while (next_box(low, origin, grid.extent, step));
+    add_block(low, box_end(low, block_extent_, grid.extent));
+  } while (next_box(low, origin, grid.extent, block_extent_));
 }
 
 void CpuLayout::add_block(const std::vector<int64_t>& low, const std::vector<int64_t>& high) {

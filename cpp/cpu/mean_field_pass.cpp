@@ -23,13 +23,16 @@ simd::CompatibilityKind kind_of(CompatibilityForm form) {
 template <typename T>
 struct PassScratch {
   PassScratch(const MeanFieldPass<T>& pass, int64_t stride)
-      : parts(pass.kernels.size()), rows(host_memory(), simd::kPassScratchRows * stride) {
+      : parts(pass.kernels.size()),
+        grids(pass.kernels.size()),
+        rows(host_memory(), simd::kPassScratchRows * stride) {
     const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
     int64_t most_slots = 0, most_points = 0;
     for (int64_t index = 0; index < layout.num_blocks(); ++index) {
       int64_t num_slots = 0;
       for (const auto& kernel : pass.kernels)
-        num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
+        if (!as_cpu(*kernel.lattice).grid)
+          num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
       const Block& block = layout.blocks()[static_cast<size_t>(index)];
       most_slots = std::max(most_slots, num_slots);
       most_points = std::max(most_points, block.end - block.begin);
@@ -40,6 +43,7 @@ struct PassScratch {
   }
 
   std::vector<simd::PassKernel<T>> parts;
+  std::vector<simd::GridBlock<T>> grids;
   Buffer<T> vertices;   // copies of the block's slots
   Buffer<T> marginals;  // on the way to the caller's array
   Buffer<T> rows;
@@ -56,9 +60,14 @@ struct BlockPass {
     const Block& block = layout.blocks()[static_cast<size_t>(index)];
     T* vertices = scratch.vertices.data();
     for (size_t m = 0; m < pass.kernels.size(); ++m) {
-      scratch.parts[m] = part_of(m, index, block, vertices);
-      if (pass.has_messages)
-        vertices += as_cpu(*pass.kernels[m].lattice).slots_of_block(index) * stride;
+      const CpuLattice<T>& lattice = as_cpu(*pass.kernels[m].lattice);
+      if (lattice.grid) {
+        scratch.grids[m] = grid_block(lattice, index);
+        scratch.parts[m] = grid_part(m, index, block, scratch.grids[m]);
+      } else {
+        scratch.parts[m] = lattice_part(m, index, block, vertices);
+        if (pass.has_messages) vertices += lattice.slots_of_block(index) * stride;
+      }
     }
     T change = 0;
     const int64_t first = block.begin * stride;
@@ -74,27 +83,50 @@ struct BlockPass {
   }
 
  private:
-  simd::PassKernel<T> part_of(size_t m, int64_t index, const Block& block, T* vertices) const {
-    const LatticeKernel<T>& kernel = pass.kernels[m];
-    const CpuLattice<T>& lattice = as_cpu(*kernel.lattice);
-    CpuVertexRows<T>& rows = as_cpu(*pass.vertices[m]);
-    const int64_t slot = lattice.slot_begin[static_cast<size_t>(index)];
-    const int64_t count = lattice.slots_of_block(index);
-    const int64_t first = block.begin * lattice.num_corners();
+  simd::PassKernel<T> lattice_part(size_t m, int64_t index, const Block& block, T* vertices) const {
+    const CpuLattice<T>& lattice = as_cpu(*pass.kernels[m].lattice);
+    T* sums = slots_of(m, index);
     // The block's rows are read from a copy, because its sums go where they stood.
-    T* sums = rows.slots.data() + slot * stride;
-    const size_t num_bytes = static_cast<size_t>(count * stride) * sizeof(T);
-    if (pass.has_messages) std::memcpy(vertices, sums, num_bytes);
-    if (pass.splats) std::memset(sums, 0, num_bytes);
-    return {{block.end - block.begin, lattice.num_corners(), lattice.weight.data() + first,
-             lattice.corner.data() + first},
-            pass.has_messages ? vertices : nullptr,
-            pass.splats ? sums : nullptr,
-            kernel.pre.data() + block.begin,
-            kernel.post.data() + block.begin,
-            kernel.self.is_empty() ? nullptr : kernel.self.data() + block.begin,
-            kind_of(pass.compatibility[m].form),
-            pass.compatibility[m].values.data()};
+    if (pass.has_messages) std::memcpy(vertices, sums, slot_bytes(m, index));
+    if (pass.splats) std::memset(sums, 0, slot_bytes(m, index));
+    simd::PassKernel<T> part = part_of(m, block);
+    const int64_t first = block.begin * lattice.num_corners();
+    part.corners = {block.end - block.begin, lattice.num_corners(), lattice.weight.data() + first,
+                    lattice.corner.data() + first};
+    part.vertices = pass.has_messages ? vertices : nullptr;
+    part.sums = pass.splats ? sums : nullptr;
+    return part;
+  }
+
+  simd::PassKernel<T> grid_part(size_t m, int64_t index, const Block& block,
+                                const simd::GridBlock<T>& grid) const {
+    if (pass.splats) std::memset(slots_of(m, index), 0, slot_bytes(m, index));
+    simd::PassKernel<T> part = part_of(m, block);
+    part.grid = &grid;
+    part.vertices = pass.has_messages ? as_cpu(*pass.vertices[m]).nodes.data() : nullptr;
+    part.sums = pass.splats ? slots_of(m, index) : nullptr;
+    return part;
+  }
+
+  // What the two have in common.
+  simd::PassKernel<T> part_of(size_t m, const Block& block) const {
+    const LatticeKernel<T>& kernel = pass.kernels[m];
+    simd::PassKernel<T> part{};
+    part.pre = kernel.pre.data() + block.begin;
+    part.post = kernel.post.data() + block.begin;
+    part.self = kernel.self.is_empty() ? nullptr : kernel.self.data() + block.begin;
+    part.kind = kind_of(pass.compatibility[m].form);
+    part.compatibility = pass.compatibility[m].values.data();
+    return part;
+  }
+
+  T* slots_of(size_t m, int64_t index) const {
+    return as_cpu(*pass.vertices[m]).slots.data() +
+           as_cpu(*pass.kernels[m].lattice).slot_begin[static_cast<size_t>(index)] * stride;
+  }
+  size_t slot_bytes(size_t m, int64_t index) const {
+    return static_cast<size_t>(as_cpu(*pass.kernels[m].lattice).slots_of_block(index) * stride) *
+           sizeof(T);
   }
 };
 

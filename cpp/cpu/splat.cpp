@@ -10,6 +10,7 @@ namespace densefield::cpu {
 
 template <typename T>
 void splat(const CpuLattice<T>& lattice, const T* rows, const T* pre, CpuVertexRows<T>& out) {
+  if (lattice.grid) return splat_grid(lattice, rows, pre, out);
   const int corners = lattice.num_corners();
   parallel_for(lattice.layout->num_blocks(), [&](int64_t index, int) {
     const Block& block = lattice.layout->blocks()[static_cast<size_t>(index)];
@@ -27,37 +28,20 @@ void splat(const CpuLattice<T>& lattice, const T* rows, const T* pre, CpuVertexR
 
 template <typename T>
 void sum_slots(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
-  const auto& kernels = simd::kernels<T>();
-  if (lattice.grid_axes.empty()) {
-    const SlotLists& shared = lattice.shared;
-    for_vertex_tasks(shared.num_lists(), [&](int64_t begin, int64_t end) {
-      kernels.join_rows(shared.start.data(), shared.slot.data(), begin, end, rows.slots.data(),
-                        rows.stride);
-    });
-  } else {
-    const SlotLists& slots = lattice.slots_of_node;
-    for_vertex_tasks(lattice.vertex_count, [&](int64_t begin, int64_t end) {
-      kernels.sum_rows(slots.start.data(), slots.slot.data(), begin, end, rows.slots.data(),
-                       rows.nodes.data(), rows.stride);
-    });
-  }
+  const SlotLists& shared = lattice.shared;  // a spatial kernel has none
+  for_vertex_tasks(shared.num_lists(), [&](int64_t begin, int64_t end) {
+    simd::kernels<T>().join_rows(shared.start.data(), shared.slot.data(), begin, end,
+                                 rows.slots.data(), rows.stride);
+  });
 }
 
 template <typename T>
 void spread_slots(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
-  const auto& kernels = simd::kernels<T>();
-  if (lattice.grid_axes.empty()) {
-    const SlotLists& shared = lattice.shared;
-    for_vertex_tasks(shared.num_lists(), [&](int64_t begin, int64_t end) {
-      kernels.spread_rows(shared.start.data(), shared.slot.data(), begin, end, rows.slots.data(),
-                          rows.stride);
-    });
-  } else {
-    for_vertex_tasks(lattice.num_slots(), [&](int64_t begin, int64_t end) {
-      kernels.gather_rows(lattice.node_of_slot.data() + begin, end - begin, rows.nodes.data(),
-                          rows.slots.data() + begin * rows.stride, rows.stride);
-    });
-  }
+  const SlotLists& shared = lattice.shared;
+  for_vertex_tasks(shared.num_lists(), [&](int64_t begin, int64_t end) {
+    simd::kernels<T>().spread_rows(shared.start.data(), shared.slot.data(), begin, end,
+                                   rows.slots.data(), rows.stride);
+  });
 }
 
 #define DF_INSTANTIATE(T)                                                           \

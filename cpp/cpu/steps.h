@@ -39,6 +39,19 @@ void slice(const CpuLattice<T>&, const CpuVertexRows<T>&, const T* post, T scale
 template <typename T>
 void diagonal(const CpuLattice<T>&, T* out);
 
+// grid_filter.cpp: the same steps for a spatial kernel. Splat fills the blocks' boxes, the
+// filter goes from there to the nodes, and slice reads those.
+template <typename T>
+simd::GridBlock<T> grid_block(const CpuLattice<T>&, int64_t block);
+template <typename T>
+void splat_grid(const CpuLattice<T>&, const T* rows, const T* pre, CpuVertexRows<T>&);
+template <typename T>
+void filter_grid(const CpuLattice<T>&, CpuVertexRows<T>&);
+template <typename T>
+void slice_grid(const CpuLattice<T>&, const CpuVertexRows<T>&, const T* post, T scale, T* rows);
+template <typename T>
+void diagonal_grid(const CpuLattice<T>&, T* out);
+
 // mean_field_pass.cpp
 template <typename T>
 T mean_field_pass(const MeanFieldPass<T>&);

@@ -6,16 +6,17 @@
 namespace densefield::cpu {
 
 // One row per slot; a vertex's value stands in its home, and where it has been spread, in all
-// its slots. A spatial kernel is filtered on its nodes, in grid order, back and forth between
-// two arrays. Allocated once and used for every update.
+// its slots. A spatial kernel is filtered from the slots to its nodes, in grid order, and then
+// back and forth between two arrays. Allocated once and used for every update.
 template <typename T>
 class CpuVertexRows final : public VertexRows<T> {
  public:
   CpuVertexRows(const CpuLattice<T>& lattice, int64_t row_stride)
       : stride(row_stride), slots(host_memory(), lattice.num_slots() * stride) {
-    if (lattice.grid_axes.empty()) return;
+    if (!lattice.grid) return;
     nodes = Buffer<T>(host_memory(), lattice.vertex_count * stride);
-    spare = Buffer<T>(host_memory(), lattice.vertex_count * stride);
+    if (lattice.grid->axes.size() > 1)
+      spare = Buffer<T>(host_memory(), lattice.vertex_count * stride);
   }
 
   const int64_t stride;

@@ -10,11 +10,7 @@ CrfModel<T>::CrfModel(Backend<T>& backend, const Grid& grid,
                       const std::vector<KernelSpec<T>>& kernels, bool exclude_self)
     : backend_(&backend), exclude_self_(exclude_self) {
   int max_dim = 1;
-  for (const KernelSpec<T>& kernel : kernels) {
-    // A cell of the grid kernel has as many corners as a simplex of that many dimensions.
-    const int cell_dim = (1 << kernel.grid_sigma.size()) - 1;
-    max_dim = std::max({max_dim, kernel.features.dim(), cell_dim});
-  }
+  for (const KernelSpec<T>& kernel : kernels) max_dim = std::max(max_dim, kernel.features.dim());
   layout_ = backend.make_layout(grid, max_dim);
   for (const KernelSpec<T>& spec : kernels) {
     LatticeKernel<T> kernel = make_normalized_kernel(backend, layout_, spec);

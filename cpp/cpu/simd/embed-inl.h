@@ -26,6 +26,10 @@ void embed_of_dim(Dim d, const EmbedBlock<T, I>& block) {
       *reinterpret_cast<Integers*>(block.cell + k * block.plane + p) = simplex.cell[k];
       *reinterpret_cast<Integers*>(block.rank + k * block.plane + p) = simplex.rank[k];
     }
+    if (block.subset == nullptr) continue;
+    for (int k = 0; k <= d; ++k)
+      *reinterpret_cast<Integers*>(block.subset + k * block.plane + p) =
+          corner_subset<V>(d, simplex.rank, k);
   }
 }
 

@@ -23,6 +23,7 @@ struct EmbedBlock {
   T* weight;         // [dim+1, plane] out
   I* cell;           // [dim+1, plane] out
   I* rank;           // [dim+1, plane] out
+  I* subset;         // [dim+1, plane] out, bit i of plane k is rank_i > d-k; or nullptr
 };
 
 // The points of one block and their corners among the block's own vertices.
@@ -36,19 +37,47 @@ struct BlockCorners {
 
 // Points of a pass that are worked on together: 3 KB of scores for 21 labels.
 constexpr int64_t kPassChunk = 32;
-constexpr int64_t kPassScratchRows = kPassChunk + 2;
+constexpr int64_t kLineRows = kPassChunk + 2;  // nodes that as many neighbours lie between
+constexpr int64_t kPassScratchRows = 2 + kPassChunk + kLineRows;
+
+// Neighbours along the last axis of a spatial kernel's grid, core/grid_kernel.h. Across the
+// other axes they lie between lines of nodes, one for each combination of corners.
+constexpr int kMaxLines = 8;
+template <typename T>
+struct GridRun {
+  int64_t length;
+  int64_t position;          // of the first point along the last axis
+  int64_t node;              // the first point's first corner among the nodes
+  int64_t slot;              // and among those of the block's box
+  T line_weight[kMaxLines];  // [num_lines]
+};
+
+// The points of one block and what they share.
+template <typename T>
+struct GridBlock {
+  int64_t count;
+  const GridRun<T>* runs;  // [num_runs]
+  int64_t num_runs;
+  int64_t step;            // grid steps between nodes of the last axis
+  int num_corners;         // of a point along the last axis, 1 or 2
+  const T* corner_weight;  // [step, 2] by position % step
+  int num_lines;
+  const int64_t* line_node;  // [num_lines] from the first line's nodes to each line's
+  const int64_t* line_slot;  // [num_lines] the same in the block's box
+};
 
 enum class CompatibilityKind { scalar, vector, matrix };
 
 // One kernel's part in a mean-field pass over one block.
 template <typename T>
 struct PassKernel {
-  BlockCorners<T> corners;
-  const T* vertices;  // [num_block_vertices, stride] blurred; nullptr: no message yet
-  T* sums;            // [num_block_vertices, stride] in/out, marginals are added; or nullptr
-  const T* pre;       // [count] scale of what is splatted
-  const T* post;      // [count] scale of what is sliced
-  const T* self;      // [count] share of a node's own marginal in its message; or nullptr
+  BlockCorners<T> corners;   // of a lattice
+  const GridBlock<T>* grid;  // of a spatial kernel; nullptr: a lattice
+  const T* vertices;         // blurred: the block's rows, or all nodes; nullptr: no message yet
+  T* sums;                   // the block's own rows, in/out, marginals are added; or nullptr
+  const T* pre;              // [count] scale of what is splatted
+  const T* post;             // [count] scale of what is sliced
+  const T* self;             // [count] share of a node's own marginal in its message; or nullptr
   CompatibilityKind kind;
   const T* compatibility;  // [1], [stride], or [num_labels, stride]: column l' first
 };
@@ -68,17 +97,6 @@ struct PassBlock {
   T* change;          // out, largest |marginal - previous|; or nullptr
 };
 
-// A symmetric filter along one axis of a grid of nodes; outside the grid is 0.
-template <typename T>
-struct AxisFilter {
-  int64_t begin, end;  // nodes to compute
-  int64_t pitch;       // nodes from one to the next along the axis
-  int64_t extent;      // nodes of the axis
-  const T* tap;        // [num_taps] tap 0 is the centre
-  int64_t num_taps;
-  int64_t stride;
-};
-
 template <typename T>
 struct Kernels {
   using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
@@ -89,11 +107,6 @@ struct Kernels {
   // rows = scale * post * sum of weight * vertices[corner]; post may be nullptr.
   void (*slice)(const BlockCorners<T>&, const T* vertices, const T* post, T scale, T* rows,
                 int64_t stride);
-  // to[i] = from[index[i]]
-  void (*gather_rows)(const int32_t* index, int64_t count, const T* from, T* to, int64_t stride);
-  // to[v] = sum of from[member[m]], m = start[v] .. start[v+1]-1, in that order
-  void (*sum_rows)(const int64_t* start, const int32_t* member, int64_t begin, int64_t end,
-                   const T* from, T* to, int64_t stride);
   // Lists of rows of one array: slot[start[i]] .. slot[start[i+1] - 1] for i = begin .. end-1.
   // The first row becomes the sum of the list; all become the first; a chain is blurred.
   void (*join_rows)(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end, T* rows,
@@ -102,8 +115,17 @@ struct Kernels {
                       T* rows, int64_t stride);
   void (*blur_chains)(const int64_t* start, const int32_t* slot, int64_t begin, int64_t end,
                       T* rows, int64_t stride);
+  // The same two for a spatial kernel: into the block's box of nodes, from all nodes.
+  // line: scratch, [kLineRows, stride].
+  void (*grid_splat)(const GridBlock<T>&, const T* rows, const T* pre, T* box, int64_t stride,
+                     T* line);
+  void (*grid_slice)(const GridBlock<T>&, const T* nodes, const T* post, T scale, T* rows,
+                     int64_t stride, T* line);
+  // to += from
+  void (*add_rows)(const T* from, int64_t count, T* to);
+  // to[i] = tap[0] line[reach][i] + sum over r of tap[r] (line[reach-r][i] + line[reach+r][i])
+  void (*filter_line)(const T* const* line, const T* tap, int64_t reach, int64_t count, T* to);
   void (*pass)(PassBlock<T>);
-  void (*filter_axis)(const AxisFilter<T>&, const T* from, T* to);
   // rows[i][c] = from[c * channel_stride + i]; `padding` behind the last channel.
   void (*load_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
                     T padding, T* rows, int64_t stride);

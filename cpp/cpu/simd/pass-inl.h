@@ -51,6 +51,7 @@ struct ChunkPass {
 
   DF_HD int64_t stride() const { return NV > 0 ? NV * kLanes<T> : block.stride; }
   DF_HD T* score(int64_t p) const { return block.scratch + (2 + p) * stride(); }
+  DF_HD T* line() const { return score(kPassChunk); }
   DF_HD R row(T* memory) const { return R(memory, stride() / kLanes<T>); }
 
   DF_HD void start() const {
@@ -76,18 +77,36 @@ struct ChunkPass {
       R message = row(block.scratch);
       slice_point(kernel.corners.weight + i * corners, kernel.corners.corner + i * corners, corners,
                   kernel.vertices, stride(), message);
-      T factor = kernel.post[i];
-      if (kernel.self != nullptr) {
-        const T* previous = block.previous + i * stride();
-        fill(message,
-             [&](int v) { return factor * message.get(v) - kernel.self[i] * load(previous, v); });
-        factor = T(1);
-      }
-      R to = row(score(p));
-      to.restore(score(p));
-      subtract_energy(block, kernel, message, factor, to, block.scratch + stride());
-      to.save(score(p));
+      receive(kernel, p, message);
     }
+  }
+
+  DF_HD void slice_grid(const PassKernel<T>& kernel, RunCursor cursor) const {
+    for_run_pieces(*kernel.grid, cursor, count,
+                   [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+                     slice_piece<R>(*kernel.grid, run, skip, piece, kernel.vertices, stride(),
+                                    stride() / kLanes<T>, line(), [&](int64_t p, auto vector) {
+                                      R message = row(block.scratch);
+                                      fill(message, vector);
+                                      receive(kernel, p0 + p, message);
+                                    });
+                   });
+  }
+
+  // A point's message of one kernel enters its scores.
+  DF_HD void receive(const PassKernel<T>& kernel, int64_t p, R& message) const {
+    const int64_t i = first + p;
+    T factor = kernel.post[i];
+    if (kernel.self != nullptr) {
+      const T* previous = block.previous + i * stride();
+      fill(message,
+           [&](int v) { return factor * message.get(v) - kernel.self[i] * load(previous, v); });
+      factor = T(1);
+    }
+    R to = row(score(p));
+    to.restore(score(p));
+    subtract_energy(block, kernel, message, factor, to, block.scratch + stride());
+    to.save(score(p));
   }
 
   DF_HD void softmax() const {
@@ -140,6 +159,16 @@ struct ChunkPass {
                   scaled, kernel.sums, stride());
     }
   }
+
+  DF_HD void splat_grid(const PassKernel<T>& kernel, RunCursor cursor) const {
+    for_run_pieces(*kernel.grid, cursor, count,
+                   [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+                     splat_piece<R>(*kernel.grid, run, skip, piece, kernel.sums, stride(),
+                                    stride() / kLanes<T>, line(), [&](int64_t p, int v) {
+                                      return kernel.pre[first + p0 + p] * load(score(p0 + p), v);
+                                    });
+                   });
+  }
 };
 
 // Calls step with the number of corners as a constant for the dimensions of images and
@@ -158,22 +187,34 @@ DF_HD void with_corners(int num_corners, Step step) {
 template <typename T, int NV>
 void pass_of_vectors(PassBlock<T> block) {
   Vec<T> change = {};
+  // All spatial kernels walk through the same runs.
+  RunCursor cursor;
+  const GridBlock<T>* grid = nullptr;
+  for (int m = 0; m < block.num_kernels; ++m)
+    if (block.kernels[m].grid != nullptr) grid = block.kernels[m].grid;
   for (int64_t first = 0; first < block.count; first += kPassChunk) {
     const int64_t rest = block.count - first;
     const ChunkPass<T, NV> chunk{block, first, rest < kPassChunk ? rest : kPassChunk};
     chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];
-      if (kernel.vertices != nullptr)
+      if (kernel.vertices == nullptr) continue;
+      if (kernel.grid != nullptr)
+        chunk.slice_grid(kernel, cursor);
+      else
         with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template slice<k>(kernel); });
     }
     chunk.softmax();
     change = chunk.report(change);
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];
-      if (kernel.sums != nullptr)
+      if (kernel.sums == nullptr) continue;
+      if (kernel.grid != nullptr)
+        chunk.splat_grid(kernel, cursor);
+      else
         with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template splat<k>(kernel); });
     }
+    if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
   }
   if (block.change != nullptr) *block.change = fold_max(change)[0];
 }
