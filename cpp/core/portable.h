@@ -22,6 +22,7 @@ struct Lanes {
 
   static DF_HD Int to_int(V x) { return static_cast<Int>(x); }
   static DF_HD V bits_to_real(Int bits) { return __builtin_bit_cast(V, bits); }
+  static DF_HD Int real_to_bits(V x) { return __builtin_bit_cast(Int, x); }
 };
 template <typename V>
 using Scalar = typename Lanes<V>::Scalar;
@@ -52,13 +53,24 @@ DF_HD V larger(V a, V b) {
   return a < b ? b : a;
 }
 
-// Nearest integer, halves to even. Adding 1.5 * 2^(mantissa bits) leaves no room for a
-// fraction, so the addition itself rounds. Exact for |x| < 2^22 (float), 2^51 (double).
+// 1.5 * 2^(mantissa bits): added to a number it leaves no room for a fraction, so the addition
+// itself rounds, halves to even, and the integer stands in the sum's lowest bits.
+// Exact for |x| < 2^22 (float), 2^51 (double).
+template <typename T>
+constexpr T kRoundingShift = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);
+
+// Nearest integer, halves to even.
 template <typename V>
 DF_HD V round_even(V x) {
-  constexpr Scalar<V> kMagic =
-      sizeof(Scalar<V>) == 4 ? Scalar<V>(12582912.0) : Scalar<V>(6755399441055744.0);
-  return (x + kMagic) - kMagic;
+  return (x + kRoundingShift<Scalar<V>>)-kRoundingShift<Scalar<V>>;
+}
+
+// x * 2^n for `shifted` = n + kRoundingShift; x and the result must be normal numbers.
+template <typename V>
+DF_HD V times_power_of_two(V x, V shifted) {
+  constexpr int kMantissaBits = sizeof(Scalar<V>) == 4 ? 23 : 52;
+  return Lanes<V>::bits_to_real(Lanes<V>::real_to_bits(x) +
+                                (Lanes<V>::real_to_bits(shifted) << kMantissaBits));
 }
 
 }  // namespace densefield

@@ -115,6 +115,7 @@ struct BlockPass {
     part.pre = kernel.pre.data() + block.begin;
     part.post = kernel.post.data() + block.begin;
     part.self = kernel.self.is_empty() ? nullptr : kernel.self.data() + block.begin;
+    part.is_first = m == 0;
     part.kind = kind_of(pass.compatibility[m].form);
     part.compatibility = pass.compatibility[m].values.data();
     return part;

@@ -1,7 +1,10 @@
 #include "arrays.h"
 
+#include <cstddef>
+#include <memory>
 #include <string>
 
+#include "densefield/buffer.h"
 #include "densefield/error.h"
 
 namespace densefield::bindings {
@@ -66,5 +69,16 @@ NodeView<T> view_new_table(Array<T>& array) {
   template NodeView<T> view_new_table(Array<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
+
+py::array new_result(const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
+  int64_t num_bytes = dtype.itemsize();
+  for (const py::ssize_t extent : shape) num_bytes *= extent;
+  auto memory = std::make_unique<Buffer<std::byte>>(host_memory(), num_bytes);
+  std::byte* data = memory->data();
+  const py::capsule owner(memory.get(),
+                          [](void* owned) { delete static_cast<Buffer<std::byte>*>(owned); });
+  memory.release();
+  return py::array(dtype, shape, data, owner);
+}
 
 }  // namespace densefield::bindings

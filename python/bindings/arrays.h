@@ -4,6 +4,8 @@
 
 #include <pybind11/numpy.h>
 
+#include <vector>
+
 #include "densefield/view.h"
 
 namespace densefield::bindings {
@@ -28,5 +30,9 @@ template <typename T>
 Array<T> new_table(int64_t num_nodes, int64_t num_channels);
 template <typename T>
 NodeView<T> view_new_table(Array<T>& array);
+
+// A new C-contiguous array in the core's memory, not cleared. Large results come from there:
+// the system would clear the pages of every new one, a twentieth of an inference's time.
+py::array new_result(const py::dtype& dtype, const std::vector<py::ssize_t>& shape);
 
 }  // namespace densefield::bindings

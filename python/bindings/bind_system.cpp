@@ -1,4 +1,7 @@
-// Version, threads, SIMD level: what `densefield info` shows and tests set.
+// Version, memory, threads, SIMD level: what `densefield info` shows and tests set.
+#include <pybind11/stl.h>
+
+#include "arrays.h"
 #include "bind.h"
 #include "cpu/simd/kernels.h"
 #include "densefield/threads.h"
@@ -15,6 +18,7 @@ void bind_system(py::module_& module) {
   module.def("num_threads_source", &num_threads_source);
   module.def("set_num_threads", &set_num_threads, py::arg("n"));
   module.def("set_num_threads_here", &set_num_threads_here, py::arg("n"));
+  module.def("new_result", &new_result, py::arg("dtype"), py::arg("shape"));
   module.def("simd_level", &simd::level_name);
   module.def("simd_available", &simd::available_levels);
   module.def("set_simd_level", &simd::set_level, py::arg("name"));

@@ -188,7 +188,7 @@ class PreparedCRF:
     def _result(self, shape: Shape, out: FloatArray | None) -> FloatArray:
         if out is not None:
             check_out(out, shape, self.dtype)
-        return np.empty(shape, self.dtype) if out is None else out
+        return _densefield.new_result(self.dtype, shape) if out is None else out
 
     def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
         terms = []

@@ -78,6 +78,7 @@ struct PassKernel {
   const T* pre;              // [count] scale of what is splatted
   const T* post;             // [count] scale of what is sliced
   const T* self;             // [count] share of a node's own marginal in its message; or nullptr
+  bool is_first;             // of the block's kernels
   CompatibilityKind kind;
   const T* compatibility;  // [1], [stride], or [num_labels, stride]: column l' first
 };

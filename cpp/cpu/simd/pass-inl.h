@@ -54,16 +54,17 @@ struct ChunkPass {
   DF_HD T* line() const { return score(kPassChunk); }
   DF_HD R row(T* memory) const { return R(memory, stride() / kLanes<T>); }
 
+  // Vector v of the scores that a point starts with.
+  DF_HD Vec<T> first_score(int64_t p, int v) const {
+    const int64_t offset = (first + p) * stride();
+    const Vec<T> score = -load(block.unary + offset, v);
+    return block.energy == nullptr ? score : score - load(block.energy + offset, v);
+  }
+  // Scores without any message.
   DF_HD void start() const {
     for (int64_t p = 0; p < count; ++p) {
-      const T* unary = block.unary + (first + p) * stride();
       R to = row(score(p));
-      if (block.energy == nullptr) {
-        fill(to, [&](int v) { return -load(unary, v); });
-      } else {
-        const T* energy = block.energy + (first + p) * stride();
-        fill(to, [&](int v) { return -load(unary, v) - load(energy, v); });
-      }
+      fill(to, [&](int v) { return first_score(p, v); });
       to.save(score(p));
     }
   }
@@ -104,7 +105,11 @@ struct ChunkPass {
       factor = T(1);
     }
     R to = row(score(p));
-    to.restore(score(p));
+    // The first message finds the unary: reading it here hides the wait for memory.
+    if (kernel.is_first)
+      fill(to, [&](int v) { return first_score(p, v); });
+    else
+      to.restore(score(p));
     subtract_energy(block, kernel, message, factor, to, block.scratch + stride());
     to.save(score(p));
   }
@@ -190,12 +195,15 @@ void pass_of_vectors(PassBlock<T> block) {
   // All spatial kernels walk through the same runs.
   RunCursor cursor;
   const GridBlock<T>* grid = nullptr;
-  for (int m = 0; m < block.num_kernels; ++m)
+  bool has_messages = false;
+  for (int m = 0; m < block.num_kernels; ++m) {
     if (block.kernels[m].grid != nullptr) grid = block.kernels[m].grid;
+    has_messages |= block.kernels[m].vertices != nullptr;
+  }
   for (int64_t first = 0; first < block.count; first += kPassChunk) {
     const int64_t rest = block.count - first;
     const ChunkPass<T, NV> chunk{block, first, rest < kPassChunk ? rest : kPassChunk};
-    chunk.start();
+    if (!has_messages) chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];
       if (kernel.vertices == nullptr) continue;

@@ -34,6 +34,7 @@ struct Lanes<FloatVector> {
   using Int = VectorOf<int32_t>::type;
   static DF_HD Int to_int(FloatVector x) { return __builtin_convertvector(x, Int); }
   static DF_HD FloatVector bits_to_real(Int bits) { return (FloatVector)bits; }
+  static DF_HD Int real_to_bits(FloatVector x) { return (Int)x; }
 };
 template <>
 struct Lanes<DoubleVector> {
@@ -41,6 +42,7 @@ struct Lanes<DoubleVector> {
   using Int = VectorOf<int64_t>::type;
   static DF_HD Int to_int(DoubleVector x) { return __builtin_convertvector(x, Int); }
   static DF_HD DoubleVector bits_to_real(Int bits) { return (DoubleVector)bits; }
+  static DF_HD Int real_to_bits(DoubleVector x) { return (Int)x; }
 };
 
 // Folds of a vector; the result stands in every lane.
