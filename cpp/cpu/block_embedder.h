@@ -21,7 +21,14 @@ template <int W>
 class CornerNumbers {
  public:
   explicit CornerNumbers(const KeyLayout& keys)
-      : steps_(make_key_steps<W>(keys)), dim_(keys.dim), has_table_(keys.dim <= kMaxTableDim) {}
+      : steps_(make_key_steps<W>(keys)), dim_(keys.dim), has_table_(keys.dim <= kMaxTableDim) {
+    if (!has_table_) return;
+    step_to_subset_.resize(size_t{1} << (dim_ + 1), Key<W>{});
+    for (size_t subset = 0; subset < step_to_subset_.size(); ++subset)
+      for (int i = 0; i <= dim_; ++i)
+        if ((subset >> i & 1) != 0)
+          step_to_subset_[subset] = step_to_subset_[subset] + steps_.unit[i];
+  }
 
   static constexpr int kMaxTableDim = 7;  // a cell's table has 2^(d+1) entries of 2 bytes
   bool has_table() const { return has_table_; }
@@ -43,7 +50,10 @@ class CornerNumbers {
     uint16_t* table = corner_of_subset_.data() + (static_cast<size_t>(current_) << (dim_ + 1));
     for (int k = 0; k <= dim_; ++k) {
       uint16_t& number = table[subset[k * pitch]];
-      if (number == kUnknown) number = add(cell, static_cast<uint32_t>(subset[k * pitch]));
+      if (number == kUnknown) {
+        const Key<W> key = cell + step_to_subset_[static_cast<size_t>(subset[k * pitch])];
+        number = static_cast<uint16_t>(vertices_.find_or_add(key));
+      }
       corner[k] = number;
     }
   }
@@ -70,16 +80,10 @@ class CornerNumbers {
     if (corner_of_subset_.size() < needed) corner_of_subset_.resize(needed, kUnknown);
   }
 
-  uint16_t add(const Key<W>& cell, uint32_t subset) {
-    Key<W> key = cell;
-    for (int i = 0; i <= dim_; ++i)
-      if ((subset >> i & 1) != 0) key = key + steps_.unit[i];
-    return static_cast<uint16_t>(vertices_.find_or_add(key));
-  }
-
   const KeySteps<W> steps_;
   const int dim_;
   const bool has_table_;
+  std::vector<Key<W>> step_to_subset_;  // [2^(d+1)] from a cell to its corners
   VertexTable<W> vertices_;
   VertexTable<W> cells_;
   std::vector<uint16_t> corner_of_subset_;  // [cells, 2^(d+1)]

@@ -27,6 +27,8 @@ struct PassScratch {
         grids(pass.kernels.size()),
         rows(host_memory(), simd::kPassScratchRows * stride) {
     const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
+    // Rows behind a chunk's last point are computed too, and must not slow that down.
+    std::fill_n(rows.data(), rows.size(), T(0));
     int64_t most_slots = 0, most_points = 0;
     for (int64_t index = 0; index < layout.num_blocks(); ++index) {
       int64_t num_slots = 0;

@@ -48,11 +48,17 @@ struct ChunkPass {
   const PassBlock<T> block;
   int64_t first;
   int64_t count;
+  T* inverse;  // [kPassChunk] scratch
 
   DF_HD int64_t stride() const { return NV > 0 ? NV * kLanes<T> : block.stride; }
   DF_HD T* score(int64_t p) const { return block.scratch + (2 + p) * stride(); }
   DF_HD T* line() const { return score(kPassChunk); }
   DF_HD R row(T* memory) const { return R(memory, stride() / kLanes<T>); }
+  DF_HD R restored(int64_t p) const {
+    R scores = row(score(p));
+    scores.restore(score(p));
+    return scores;
+  }
 
   // Vector v of the scores that a point starts with.
   DF_HD Vec<T> first_score(int64_t p, int v) const {
@@ -114,22 +120,32 @@ struct ChunkPass {
     to.save(score(p));
   }
 
+  // Scores become exp(score - largest); `inverse` is what they have yet to be multiplied by,
+  // which the splat does in passing. Folds are taken for as many points as a vector has lanes:
+  // one by one, their chains of dependent operations would be waited for.
   DF_HD void softmax() const {
-    for (int64_t p = 0; p < count; ++p) {
-      R scores = row(score(p));
-      scores.restore(score(p));
-      Vec<T> largest = scores.get(0);
-      for (int v = 1; v < scores.size(); ++v) largest = larger(largest, scores.get(v));
-      largest = fold_max(largest);
-      Vec<T> sum = {};
-      fill(scores, [&](int v) {
-        const Vec<T> term = softmax_term(scores.get(v), largest);
-        sum += term;
-        return term;
-      });
-      const Vec<T> inverse = T(1) / fold_sum(sum);
-      fill(scores, [&](int v) { return scores.get(v) * inverse; });
-      scores.save(score(p));
+    for (int64_t p = 0; p < count; p += kLanes<T>) {
+      Vec<T> fold[kLanes<T>];
+      for (int64_t k = 0; k < kLanes<T>; ++k) {
+        const R scores = restored(p + k);
+        fold[k] = scores.get(0);
+        for (int v = 1; v < scores.size(); ++v) fold[k] = larger(fold[k], scores.get(v));
+      }
+      T largest[kLanes<T>];
+      store_unaligned(largest, fold_tile(fold, [](Vec<T> x, Vec<T> y) { return larger(x, y); }));
+      for (int64_t k = 0; k < kLanes<T>; ++k) {
+        R scores = restored(p + k);
+        const Vec<T> top = broadcast(largest[k]);
+        Vec<T> sum = {};
+        fill(scores, [&](int v) {
+          const Vec<T> term = softmax_term(scores.get(v), top);
+          sum += term;
+          return term;
+        });
+        scores.save(score(p + k));
+        fold[k] = sum;
+      }
+      store(inverse + p, T(1) / fold_tile(fold, [](Vec<T> x, Vec<T> y) { return x + y; }));
     }
   }
 
@@ -139,7 +155,7 @@ struct ChunkPass {
     for (int64_t p = 0; p < count; ++p) {
       const int64_t offset = (first + p) * stride();
       for (int64_t c = 0; c < stride(); c += kLanes<T>) {
-        const Vec<T> marginal = load(score(p) + c);
+        const Vec<T> marginal = inverse[p] * load(score(p) + c);
         if (block.change != nullptr) {
           const Vec<T> step = marginal - load(block.previous + offset + c);
           // Written so that NaN wins: a field of NaN must not count as converged.
@@ -159,7 +175,8 @@ struct ChunkPass {
       const int64_t i = first + p;
       R scaled = row(block.scratch);
       const T* marginal = score(p);
-      fill(scaled, [&](int v) { return kernel.pre[i] * load(marginal, v); });
+      const T factor = kernel.pre[i] * inverse[p];
+      fill(scaled, [&](int v) { return factor * load(marginal, v); });
       splat_point(kernel.corners.weight + i * corners, kernel.corners.corner + i * corners, corners,
                   scaled, kernel.sums, stride());
     }
@@ -170,7 +187,8 @@ struct ChunkPass {
                    [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
                      splat_piece<R>(*kernel.grid, run, skip, piece, kernel.sums, stride(),
                                     stride() / kLanes<T>, line(), [&](int64_t p, int v) {
-                                      return kernel.pre[first + p0 + p] * load(score(p0 + p), v);
+                                      return kernel.pre[first + p0 + p] * inverse[p0 + p] *
+                                             load(score(p0 + p), v);
                                     });
                    });
   }
@@ -192,6 +210,7 @@ DF_HD void with_corners(int num_corners, Step step) {
 template <typename T, int NV>
 void pass_of_vectors(PassBlock<T> block) {
   Vec<T> change = {};
+  alignas(kRowBytes) T inverse[kPassChunk];
   // All spatial kernels walk through the same runs.
   RunCursor cursor;
   const GridBlock<T>* grid = nullptr;
@@ -202,7 +221,7 @@ void pass_of_vectors(PassBlock<T> block) {
   }
   for (int64_t first = 0; first < block.count; first += kPassChunk) {
     const int64_t rest = block.count - first;
-    const ChunkPass<T, NV> chunk{block, first, rest < kPassChunk ? rest : kPassChunk};
+    const ChunkPass<T, NV> chunk{block, first, rest < kPassChunk ? rest : kPassChunk, inverse};
     if (!has_messages) chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];

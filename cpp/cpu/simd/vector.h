@@ -69,4 +69,28 @@ DF_HD V fold_sum(V x) {
   return x;
 }
 
+// Folds as many vectors as each has lanes: lane k of the result is the fold of x[k].
+template <typename Fold>
+DF_HD FloatVector fold_tile(const FloatVector* x, Fold fold) {
+  FloatVector pair[4], four[2];
+  for (int i = 0; i < 4; ++i)
+    pair[i] = fold(__builtin_shufflevector(x[2 * i], x[2 * i + 1], 0, 8, 1, 9, 4, 12, 5, 13),
+                   __builtin_shufflevector(x[2 * i], x[2 * i + 1], 2, 10, 3, 11, 6, 14, 7, 15));
+  for (int i = 0; i < 2; ++i)
+    four[i] =
+        fold(__builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 0, 1, 8, 9, 4, 5, 12, 13),
+             __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 2, 3, 10, 11, 6, 7, 14, 15));
+  return fold(__builtin_shufflevector(four[0], four[1], 0, 1, 2, 3, 8, 9, 10, 11),
+              __builtin_shufflevector(four[0], four[1], 4, 5, 6, 7, 12, 13, 14, 15));
+}
+template <typename Fold>
+DF_HD DoubleVector fold_tile(const DoubleVector* x, Fold fold) {
+  DoubleVector pair[2];
+  for (int i = 0; i < 2; ++i)
+    pair[i] = fold(__builtin_shufflevector(x[2 * i], x[2 * i + 1], 0, 4, 2, 6),
+                   __builtin_shufflevector(x[2 * i], x[2 * i + 1], 1, 5, 3, 7));
+  return fold(__builtin_shufflevector(pair[0], pair[1], 0, 1, 4, 5),
+              __builtin_shufflevector(pair[0], pair[1], 2, 3, 6, 7));
+}
+
 }  // namespace densefield
