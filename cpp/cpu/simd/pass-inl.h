@@ -175,8 +175,8 @@ struct ChunkPass {
       const int64_t i = first + p;
       R scaled = row(block.scratch);
       const T* marginal = score(p);
-      const T factor = kernel.pre[i] * inverse[p];
-      fill(scaled, [&](int v) { return factor * load(marginal, v); });
+      // In this order, so that marginals that were stored in between are splatted alike.
+      fill(scaled, [&](int v) { return kernel.pre[i] * (inverse[p] * load(marginal, v)); });
       splat_point(kernel.corners.weight + i * corners, kernel.corners.corner + i * corners, corners,
                   scaled, kernel.sums, stride());
     }
@@ -187,8 +187,8 @@ struct ChunkPass {
                    [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
                      splat_piece<R>(*kernel.grid, run, skip, piece, kernel.sums, stride(),
                                     stride() / kLanes<T>, line(), [&](int64_t p, int v) {
-                                      return kernel.pre[first + p0 + p] * inverse[p0 + p] *
-                                             load(score(p0 + p), v);
+                                      return kernel.pre[first + p0 + p] *
+                                             (inverse[p0 + p] * load(score(p0 + p), v));
                                     });
                    });
   }
