@@ -21,6 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+
+import densefield as df
 from benchmarks.accuracy import (
     COPIED_SETTINGS,
     CORE_CLASSES,
@@ -39,8 +41,6 @@ from benchmarks.accuracy import (
     read_photographs,
     table,
 )
-
-import densefield as df
 
 SCALE, KEPT = 8, 0.8
 PROBABILITY_FLOOR = 1e-5

@@ -1,0 +1,168 @@
+"""Dense CRF inference, from image and energies to marginals, beside pydensecrf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import costs, exact, inputs, peers
+from benchmarks.cases.model import BILATERAL, SPATIAL, Method, Model, at_nodes
+from benchmarks.comparison import Comparison, Contender, Settings, Skipped, ours
+from benchmarks.inputs import Scene
+
+Array = npt.NDArray[Any]
+
+ERROR_OF = "rms of marginals after one update, normalised after, to the exact sum at unsure nodes"
+HEIGHT, WIDTH = 375, 500
+LARGE = (1024, 2048, 19)  # a street scene: height, width, labels
+SMALL = (96, 128)  # of a quick run
+
+
+def dense_crf(settings: Settings) -> Iterator[Comparison | Skipped]:
+    """Photographs with 21 and 2 labels, a large image, a volume, and a video frame."""
+    reason = peers.pydensecrf_missing()
+    if reason is not None:
+        yield Skipped("dense_crf", "pydensecrf", reason)
+    iterations = (5,) if settings.quick else (5, 10)
+    for scene in inputs.photographs(settings.photographs):
+        height, width = scene.grid
+        size = SMALL if settings.quick else (min(height, HEIGHT), min(width, WIDTH))
+        cut = scene.resized(*size)
+        for labels in (21, 2):
+            task = cut if labels == len(cut.probabilities) else cut.with_labels(labels)
+            yield from _photograph(task, iterations, settings, f"{labels} labels")
+    first = inputs.shipped()
+    if settings.quick:
+        yield from _volume(inputs.volume((24, 30, 20)), iterations, settings)
+        yield _video(first.resized(*SMALL).with_labels(2), settings)
+        return
+    large = first.resized(*LARGE[:2]).with_labels(LARGE[2])
+    yield from _photograph(large, iterations, settings, f"large, {LARGE[2]} labels")
+    yield from _volume(inputs.volume(), iterations, settings)
+    yield _video(first.resized(HEIGHT, WIDTH).with_labels(2), settings)
+
+
+def _photograph(
+    scene: Scene, iterations: tuple[int, ...], settings: Settings, name: str
+) -> Iterator[Comparison]:
+    model, unary = Model(scene), scene.unary
+    sizes = model.lattice_sizes()
+    nodes = exact.unsure_nodes(unary)
+    expected = model.exact_update(unary, nodes)
+
+    def theirs(count: int, after: bool = False) -> Array:
+        return peers.pydensecrf_image(
+            unary, scene.image, count, spatial=SPATIAL, bilateral=BILATERAL, after=after
+        )
+
+    errors = _errors(model, unary, nodes, expected, lambda: theirs(1, after=True))
+    for count in iterations:
+        yield _inference(model, unary, sizes, count, settings, name, errors, partial(theirs, count))
+
+
+def _volume(scene: Scene, iterations: tuple[int, ...], settings: Settings) -> Iterator[Comparison]:
+    model, unary = Model(scene), scene.unary
+    nodes = exact.unsure_nodes(unary)
+    expected = model.exact_update(unary, nodes)
+    features = [(f.astype(np.float32), weight) for f, weight in model.features()]
+
+    def theirs(count: int, after: bool = False) -> Array:
+        marginals = peers.pydensecrf_features(unary, features, count, after=after)
+        return marginals.reshape(unary.shape)
+
+    errors = _errors(model, unary, nodes, expected, lambda: theirs(1, after=True))
+    sizes = model.lattice_sizes()
+    for count in iterations:
+        run = partial(theirs, count)
+        yield _inference(model, unary, sizes, count, settings, "volume, 2 labels", errors, run)
+
+
+def _errors(
+    model: Model,
+    unary: Array,
+    nodes: npt.NDArray[np.int64],
+    expected: Array,
+    theirs: Callable[[], Array],
+) -> dict[str, Callable[[], float]]:
+    """Return how far each contender is from the exact sum, by name."""
+
+    def error_of(run: Callable[[], Array]) -> float:
+        return exact.rms_difference(at_nodes(run(), nodes), expected)
+
+    def mine(method: Method) -> Array:
+        return model.crf(1, method, "after").infer(unary, model.scene.image)
+
+    return {
+        "densefield": lambda: error_of(lambda: mine("grid")),
+        "densefield, parity": lambda: error_of(lambda: mine("lattice")),
+        "pydensecrf": lambda: error_of(theirs),
+    }
+
+
+def _inference(
+    model: Model,
+    unary: Array,
+    sizes: list[costs.LatticeSize],
+    iterations: int,
+    settings: Settings,
+    name: str,
+    errors: dict[str, Callable[[], float]],
+    theirs: Callable[[], Array],
+) -> Comparison:
+    image = model.scene.image
+    contenders = []
+    if peers.pydensecrf_missing() is None:
+        contenders.append(
+            Contender("pydensecrf", 1, theirs, errors["pydensecrf"], lambda: theirs().argmax(0))
+        )
+    methods: tuple[tuple[str, Method], ...] = (
+        ("densefield", "grid"),
+        ("densefield, parity", "lattice"),
+    )
+    for contender, method in methods:
+        run = partial(model.crf(iterations, method).infer, unary, image)
+        answer = partial(_labels, run)
+        contenders += ours(contender, settings, run, error=errors[contender], labels=answer)
+    return Comparison(
+        case=f"dense_crf/{name}, {iterations} iterations",
+        input=model.scene.name,
+        size=_size(unary, iterations),
+        contenders=contenders,
+        cost=costs.dense_crf(sizes, len(unary), iterations),
+        error_of=ERROR_OF,
+        baseline="pydensecrf",
+    )
+
+
+def _video(scene: Scene, settings: Settings) -> Comparison:
+    """One frame of a video whose background stands: the lattices are kept, the unary is new."""
+    model, unary = Model(scene), scene.unary
+    prepared = model.crf(5).prepare(scene.image)
+    run = partial(prepared.infer, unary)
+    nodes = exact.unsure_nodes(unary)
+
+    def error() -> float:
+        q = model.crf(1, "grid", "after").infer(unary, scene.image)
+        return exact.rms_difference(at_nodes(q, nodes), model.exact_update(unary, nodes))
+
+    return Comparison(
+        case="dense_crf/video frame, lattices kept, 2 labels, 5 iterations",
+        input=scene.name,
+        size=_size(unary, 5),
+        contenders=list(ours("densefield", settings, run, error=error)),
+        cost=costs.updates(model.lattice_sizes(), len(unary), 5),
+        error_of=ERROR_OF,
+        note="pydensecrf cannot take a new unary on an old lattice without its constructor",
+    )
+
+
+def _labels(run: Callable[[], Array]) -> Array:
+    return np.asarray(run().argmax(axis=0))
+
+
+def _size(unary: Array, iterations: int) -> dict[str, int]:
+    return {"points": unary[0].size, "labels": len(unary), "iterations": iterations}

@@ -1,0 +1,214 @@
+"""A case: who is compared, on what, at what cost and error; and how it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import densefield as df
+from benchmarks.costs import Cost
+from benchmarks.peaks import Peak
+from densefield.cli.timing import take_turns
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run of the suite measures, and how often."""
+
+    threads: tuple[int, ...] = (1, 2)
+    rounds: int = 7
+    quick: bool = False
+    photographs: Path | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a task.
+
+    ``error`` runs once, untimed, and returns what the comparison's ``error_of`` says; ``labels``
+    likewise, and is compared with the baseline's label by label.
+    """
+
+    name: str
+    threads: int
+    run: Callable[[], Any]
+    error: Callable[[], float] | None = None
+    labels: Callable[[], Array] | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Name and threads, which tell contenders of one comparison apart."""
+        return self.name, self.threads
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What takes turns: one task, its size, its least cost, and who does it."""
+
+    case: str  # group and task, "dense_crf/5 iterations"
+    input: str
+    size: dict[str, int]
+    contenders: list[Contender]
+    cost: Cost | None = None
+    error_of: str = ""  # what is compared with what; empty where nothing can be
+    baseline: str = ""  # the contender that ratios and equal labels refer to
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A case or a peer that was not measured, and why."""
+
+    case: str
+    contender: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What a process needed at its peak, above the inputs that it held."""
+
+    case: str
+    contender: str
+    size: dict[str, int]
+    input_mb: float
+    peak_above_input_mb: float
+
+
+@dataclass
+class Row:
+    """One line of the results.
+
+    Shares are of this machine's measured peaks. The ratio says how many times faster than the
+    baseline on as many threads, or on one where it has no more; below 1 it is a loss.
+    """
+
+    case: str
+    input: str
+    size: dict[str, int]
+    contender: str
+    threads: int
+    median_ms: float
+    iqr_percent: float
+    rounds: int
+    calls_per_sample: int
+    bytes: float | None = None
+    operations: float | None = None
+    floor_ms: float | None = None
+    copy_share: float | None = None
+    peak_share: float | None = None
+    error: float | None = None
+    error_of: str = ""
+    baseline: str = ""
+    ratio: float | None = None
+    labels_equal: float | None = None
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line without what it does not know."""
+        return {key: v for key, v in asdict(self).items() if v not in (None, "", {})}
+
+
+def on_threads(threads: int, run: Callable[[], Any]) -> Callable[[], Any]:
+    """Return the run with densefield limited to a number of threads."""
+
+    def limited() -> Any:
+        with df.num_threads(threads):
+            return run()
+
+    return limited
+
+
+def ours(
+    name: str,
+    settings: Settings,
+    run: Callable[[], Any],
+    *,
+    error: Callable[[], float] | None = None,
+    labels: Callable[[], Array] | None = None,
+) -> Iterator[Contender]:
+    """Yield densefield once for each number of threads; the answer is the same on all."""
+    for threads in settings.threads:
+        yield Contender(name, threads, on_threads(threads, run), error, labels)
+
+
+def measure(
+    comparison: Comparison,
+    settings: Settings,
+    peaks: dict[int, Peak],
+    on_sample: Callable[[], object] | None = None,
+) -> list[Row]:
+    """Measure one comparison: errors first, then the times in turns."""
+    contenders = comparison.contenders
+    errors = _once(contenders, "error")
+    answers = _once(contenders, "labels")
+    runs = {str(index): contender.run for index, contender in enumerate(contenders)}
+    timings = take_turns(runs, rounds=settings.rounds, on_sample=on_sample)
+    medians = {c.key: timings[str(index)].median for index, c in enumerate(contenders)}
+    rows = []
+    for index, contender in enumerate(contenders):
+        timing = timings[str(index)]
+        row = Row(
+            case=comparison.case,
+            input=comparison.input,
+            size=comparison.size,
+            contender=contender.name,
+            threads=contender.threads,
+            median_ms=1e3 * timing.median,
+            iqr_percent=timing.iqr_percent,
+            rounds=settings.rounds,
+            calls_per_sample=timing.calls_per_sample,
+            error=errors.get(contender.name),
+            error_of=comparison.error_of if contender.name in errors else "",
+            note=comparison.note,
+        )
+        _add_cost(row, comparison.cost, peaks)
+        _add_ratio(row, comparison.baseline, medians, answers)
+        rows.append(row)
+    return rows
+
+
+def _add_ratio(
+    row: Row, baseline: str, medians: dict[tuple[str, int], float], answers: dict[str, Any]
+) -> None:
+    """Compare with the baseline on as many threads, else on the most that it has below that."""
+    counts = [threads for name, threads in medians if name == baseline and threads <= row.threads]
+    if not counts or row.contender == baseline:
+        return
+    threads = max(counts)
+    row.baseline = f"{baseline}, {threads} thread{'s' if threads > 1 else ''}"
+    row.ratio = 1e3 * medians[baseline, threads] / row.median_ms
+    if baseline in answers and row.contender in answers:
+        row.labels_equal = float(np.mean(answers[baseline] == answers[row.contender]))
+
+
+def _once(contenders: list[Contender], what: str) -> dict[str, Any]:
+    """Call a function of each name's first contender: threads do not change the answer."""
+    found: dict[str, Any] = {}
+    for contender in contenders:
+        function = getattr(contender, what)
+        if function is not None and contender.name not in found:
+            found[contender.name] = function()
+    return found
+
+
+def _add_cost(row: Row, cost: Cost | None, peaks: dict[int, Peak]) -> None:
+    if cost is None:
+        return
+    peak = peaks[max(count for count in peaks if count <= row.threads)]
+    copy, flops = 1e9 * peak.copy_gb_per_second, 1e9 * peak.gflop_per_second
+    seconds = 1e-3 * row.median_ms
+    row.bytes, row.operations = cost.bytes, cost.operations
+    row.floor_ms = 1e3 * cost.floor_seconds(copy, flops)
+    row.copy_share = cost.bytes / seconds / copy
+    row.peak_share = cost.operations / seconds / flops
+
+
+Case = Callable[[Settings], Iterator[Comparison | Skipped | MemoryUse]]
