@@ -56,7 +56,7 @@ class Scene:
         return Scene(self.name, self.image, kept / kept.sum(axis=0))
 
     def resized(self, height: int, width: int) -> Scene:
-        """Cut the middle out of the scene; one that is too small is mirrored to the right and down."""
+        """Cut the middle out of the scene; where it is too small it is mirrored first."""
         pad = [(0, max(0, height - self.grid[0])), (0, max(0, width - self.grid[1]))]
         image = np.pad(self.image, [*pad, (0, 0)], mode="symmetric")
         probabilities = np.pad(self.probabilities, [(0, 0), *pad], mode="symmetric")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,30 @@ def pydensecrf_features(
     return crf.infer(iterations)
 
 
+def pydensecrf_prepared(
+    image: Array,
+    num_labels: int,
+    *,
+    spatial: tuple[float, float],
+    bilateral: tuple[float, float, float],
+    after: bool = False,
+) -> Callable[[Array, int], Array]:
+    """Build pydensecrf's lattices for a photograph; return inference for any unary on them."""
+    package = importlib.import_module("pydensecrf.densecrf")
+    mode = package.NORMALIZE_AFTER if after else package.NORMALIZE_SYMMETRIC
+    crf = package.DenseCRF2D(image.shape[1], image.shape[0], num_labels)
+    crf.addPairwiseGaussian(sxy=spatial[0], compat=spatial[1], normalization=mode)
+    crf.addPairwiseBilateral(
+        sxy=bilateral[0], srgb=bilateral[1], rgbim=image, compat=bilateral[2], normalization=mode
+    )
+
+    def infer(unary: Array, iterations: int) -> Array:
+        crf.setUnaryEnergy(unary.reshape(num_labels, -1))
+        return np.array(crf.inference(iterations)).reshape(unary.shape)
+
+    return infer
+
+
 def pydensecrf_image(
     unary: Array,
     image: Array,
@@ -82,15 +106,10 @@ def pydensecrf_image(
     after: bool = False,
 ) -> Array:
     """Run pydensecrf as its examples do, on a photograph; marginals (C, H, W)."""
-    package = importlib.import_module("pydensecrf.densecrf")
-    mode = package.NORMALIZE_AFTER if after else package.NORMALIZE_SYMMETRIC
-    crf = package.DenseCRF2D(image.shape[1], image.shape[0], len(unary))
-    crf.setUnaryEnergy(unary.reshape(len(unary), -1))
-    crf.addPairwiseGaussian(sxy=spatial[0], compat=spatial[1], normalization=mode)
-    crf.addPairwiseBilateral(
-        sxy=bilateral[0], srgb=bilateral[1], rgbim=image, compat=bilateral[2], normalization=mode
+    infer = pydensecrf_prepared(
+        image, len(unary), spatial=spatial, bilateral=bilateral, after=after
     )
-    return np.array(crf.inference(iterations)).reshape(unary.shape)
+    return infer(unary, iterations)
 
 
 class UnfoldedWindows:
