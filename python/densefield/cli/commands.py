@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import densefield
+from densefield.cli.bench import bench
 from densefield.cli.demo import demo
 from densefield.cli.refine import refine
 
@@ -58,5 +59,6 @@ def info() -> None:
         click.echo(f"{name:<10}{value}")
 
 
+app.add_command(bench)
 app.add_command(demo)
 app.add_command(refine)
