@@ -17,11 +17,12 @@ set(DF_SIMD_FLAGS_avx512
 foreach(level ${DF_SIMD_LEVELS})
   target_sources(densefield_core PRIVATE
     cpp/cpu/simd/kernels_${level}.cpp cpp/cpu/simd/embed_${level}.cpp
-    cpp/cpu/simd/window_${level}.cpp)
+    cpp/cpu/simd/window_${level}.cpp cpp/cpu/simd/reverse_${level}.cpp)
   # -Wno-psabi: vectors wider than the level's registers are passed to inlined functions
   # only, so the change of calling convention that the note speaks of concerns nobody.
   set_source_files_properties(
-    cpp/cpu/simd/kernels_${level}.cpp cpp/cpu/simd/window_${level}.cpp PROPERTIES
+    cpp/cpu/simd/kernels_${level}.cpp cpp/cpu/simd/window_${level}.cpp
+    cpp/cpu/simd/reverse_${level}.cpp PROPERTIES
     COMPILE_OPTIONS "-O3;-Wno-psabi;${DF_SIMD_FLAGS_${level}}")
   # A point must land in the same simplex on every build: no fused multiply-add where
   # points are embedded.

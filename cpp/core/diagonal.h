@@ -26,4 +26,13 @@ DF_HD T lattice_diagonal(int d, const T* weight) {
   return slice_scale<T>(d) * sum;
 }
 
+// Its derivative by the weight of corner k.
+template <typename T>
+DF_HD T lattice_diagonal_gradient(int d, const T* weight, int k) {
+  T sum = (T(1) + T(1) / power_of_two<T>(Int<T>(d))) * weight[k];
+  for (int l = 0; l <= d; ++l)
+    if (l != k) sum += corner_coupling<T>(d, k < l ? l - k : k - l) * weight[l];
+  return T(2) * slice_scale<T>(d) * sum;
+}
+
 }  // namespace densefield

@@ -13,4 +13,24 @@ DF_HD T normalization_scale(T n, bool square_root) {
   return square_root ? T(__builtin_sqrt(double(inverse))) : inverse;
 }
 
+// What a kernel's two scales of one node are made of: s = normalization_scale(n) at most twice,
+// and the slice scale in `post`.
+template <typename T>
+struct ScaleRule {
+  bool scales_pre;   // pre = s, else 1
+  bool scales_post;  // post = slice_scale * s, else slice_scale
+  bool square_root;
+  T slice_scale;
+};
+
+// Gradient by n from those by pre and post.
+template <typename T>
+DF_HD T normalization_gradient(const ScaleRule<T>& rule, T pre, T post, T grad_pre, T grad_post) {
+  if (!rule.scales_pre && !rule.scales_post) return T(0);
+  const T s = rule.scales_pre ? pre : post / rule.slice_scale;
+  const T grad_s = (rule.scales_pre ? grad_pre : T(0)) +
+                   (rule.scales_post ? rule.slice_scale * grad_post : T(0));
+  return rule.square_root ? T(-0.5) * s * s * s * grad_s : -(s * s) * grad_s;
+}
+
 }  // namespace densefield

@@ -1,4 +1,4 @@
-// Softmax of one node's negative energies, maths §2.
+// Softmax of one node's negative energies, maths §2, and its derivative, maths §6.
 #pragma once
 
 #include "exp.h"
@@ -10,6 +10,13 @@ namespace densefield {
 template <typename V>
 DF_HD V softmax_term(V score, V largest) {
   return exp_nonpositive(score - largest);
+}
+
+// Derivative by the score of one label (or of a vector of labels), given the gradient by its
+// marginal and the mean of all the node's gradients, sum over l of grad(l) marginal(l).
+template <typename V>
+DF_HD V softmax_gradient(V marginal, V grad, V mean_grad) {
+  return marginal * (grad - mean_grad);
 }
 
 }  // namespace densefield

@@ -8,6 +8,7 @@
 #include "build.h"
 #include "densefield/threads.h"
 #include "grid_kernel.h"
+#include "reverse_steps.h"
 #include "steps.h"
 #include "vertex_tasks.h"
 #include "window_table.h"
@@ -119,6 +120,31 @@ class CpuBackend final : public Backend<T> {
     cpu::window_diagonal(as_cpu(table), out);
   }
   T window_pass(const WindowPass<T>& pass) const override { return cpu::window_pass(pass); }
+
+  void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) const override {
+    cpu::mean_field_reverse_pass(pass);
+  }
+  void weight_gradient(const Lattice<T>& lattice, const T* rows, const VertexRows<T>& vertices,
+                       int64_t /*num_channels*/, T scale, T* grad_weight) const override {
+    cpu::weight_gradient(as_cpu(lattice), rows, as_cpu(vertices), scale, grad_weight);
+  }
+  void grid_sigma_gradient(const Lattice<T>& lattice, VertexRows<T>& values,
+                           const VertexRows<T>& gradients, const CompatibilityTable<T>* table,
+                           int64_t num_channels, double scale, double* grad_sigma) const override {
+    cpu::grid_sigma_gradient(as_cpu(lattice), as_cpu(values), as_cpu(gradients), table,
+                             num_channels, scale, grad_sigma);
+  }
+  void diagonal_gradient(const Lattice<T>& lattice, const T* grad, T* grad_weight,
+                         double* grad_sigma) const override {
+    cpu::diagonal_gradient(as_cpu(lattice), grad, grad_weight, grad_sigma);
+  }
+  void scale_gradient(const ScaleGradient<T>& scales) const override {
+    cpu::scale_gradient(scales);
+  }
+  void feature_gradient(const Lattice<T>& lattice, const Features<T>& features,
+                        const T* grad_weight, const FeatureGradient<T>& out) const override {
+    cpu::feature_gradient(as_cpu(lattice), features, grad_weight, out);
+  }
 
   void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,
                   T* out) const override {

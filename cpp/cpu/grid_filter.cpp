@@ -47,8 +47,8 @@ constexpr int64_t kNodesPerTask = 64;
 template <typename T>
 class LineFilter {
  public:
-  LineFilter(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows)
-      : lattice_(lattice), axis_(lattice.grid->last_axis()), rows_(rows) {}
+  LineFilter(const CpuLattice<T>& lattice, const std::vector<T>& tap, CpuVertexRows<T>& rows)
+      : lattice_(lattice), axis_(lattice.grid->last_axis()), tap_(tap), rows_(rows) {}
 
   int64_t num_segments() const { return (axis_.num_nodes + kSegment - 1) / kSegment; }
   int64_t scratch_size() const { return (kSegment + 2 * axis_.reach()) * rows_.stride; }
@@ -61,7 +61,7 @@ class LineFilter {
     sum_boxes(first / axis_.num_nodes, low, high, scratch);
     std::vector<const T*> line;
     for (int64_t r = 0; r <= 2 * axis_.reach(); ++r) line.push_back(scratch + r * rows_.stride);
-    simd::kernels<T>().filter_line(line.data(), axis_.tap.data(), axis_.reach(),
+    simd::kernels<T>().filter_line(line.data(), tap_.data(), axis_.reach(),
                                    (end - begin) * rows_.stride,
                                    rows_.nodes.data() + (first + begin) * rows_.stride);
   }
@@ -110,12 +110,14 @@ class LineFilter {
 
   const CpuLattice<T>& lattice_;
   const GridAxis<T>& axis_;
+  const std::vector<T>& tap_;
   CpuVertexRows<T>& rows_;
 };
 
 template <typename T>
-void filter_last_axis(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
-  const LineFilter<T> filter(lattice, rows);
+void filter_last_axis(const CpuLattice<T>& lattice, const std::vector<T>& tap,
+                      CpuVertexRows<T>& rows) {
+  const LineFilter<T> filter(lattice, tap, rows);
   const int64_t num_nodes = lattice.grid->last_axis().num_nodes;
   const int64_t num_tasks = lattice.vertex_count / num_nodes * filter.num_segments();
   const int num_workers = static_cast<int>(std::min<int64_t>(num_threads(), num_tasks));
@@ -128,8 +130,8 @@ void filter_last_axis(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
 
 // to = the filter of `from` along an axis whose nodes lie `pitch` elements apart.
 template <typename T>
-void filter_axis(const GridAxis<T>& axis, int64_t pitch, int64_t num_elements, const T* from,
-                 T* to) {
+void filter_axis(const GridAxis<T>& axis, const std::vector<T>& tap, int64_t pitch,
+                 int64_t num_elements, const T* from, T* to) {
   static constexpr T kOutside[kChunk] = {};
   const int64_t num_chunks = (pitch + kChunk - 1) / kChunk;
   const int64_t num_ranges = (axis.num_nodes + kNodesPerTask - 1) / kNodesPerTask;
@@ -146,7 +148,7 @@ void filter_axis(const GridAxis<T>& axis, int64_t pitch, int64_t num_elements, c
         line[static_cast<size_t>(r + axis.reach())] =
             is_inside ? from + first + (node + r) * pitch : kOutside;
       }
-      simd::kernels<T>().filter_line(line.data(), axis.tap.data(), axis.reach(), count,
+      simd::kernels<T>().filter_line(line.data(), tap.data(), axis.reach(), count,
                                      to + first + node * pitch);
     }
   });
@@ -171,13 +173,17 @@ void splat_grid(const CpuLattice<T>& lattice, const T* rows, const T* pre, CpuVe
 }
 
 template <typename T>
-void filter_grid(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows) {
-  filter_last_axis(lattice, rows);
+void filter_grid(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows, size_t derived_axis) {
+  const auto tap_of = [&](size_t a) -> const std::vector<T>& {
+    const GridAxis<T>& axis = lattice.grid->axes[a];
+    return a == derived_axis ? axis.tap_grad : axis.tap;
+  };
+  filter_last_axis(lattice, tap_of(lattice.grid->axes.size() - 1), rows);
   int64_t pitch = rows.stride * lattice.grid->last_axis().num_nodes;
   for (size_t a = lattice.grid->axes.size() - 1; a-- > 0;) {
     const GridAxis<T>& axis = lattice.grid->axes[a];
-    if (axis.reach() > 0) {
-      filter_axis(axis, pitch, lattice.vertex_count * rows.stride, rows.nodes.data(),
+    if (axis.reach() > 0 || a == derived_axis) {
+      filter_axis(axis, tap_of(a), pitch, lattice.vertex_count * rows.stride, rows.nodes.data(),
                   rows.spare.data());
       std::swap(rows.nodes, rows.spare);
     }
@@ -229,7 +235,7 @@ void diagonal_grid(const CpuLattice<T>& lattice, T* out) {
 #define DF_INSTANTIATE(T)                                                                   \
   template simd::GridBlock<T> grid_block(const CpuLattice<T>&, int64_t);                    \
   template void splat_grid(const CpuLattice<T>&, const T*, const T*, CpuVertexRows<T>&);    \
-  template void filter_grid(const CpuLattice<T>&, CpuVertexRows<T>&);                       \
+  template void filter_grid(const CpuLattice<T>&, CpuVertexRows<T>&, size_t);               \
   template void slice_grid(const CpuLattice<T>&, const CpuVertexRows<T>&, const T*, T, T*); \
   template void diagonal_grid(const CpuLattice<T>&, T*);
 DF_INSTANTIATE(float)

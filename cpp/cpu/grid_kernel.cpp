@@ -28,8 +28,10 @@ GridAxis<T> make_axis(int64_t extent, int64_t interval, double sigma) {
   axis.num_nodes = axis.step == 1 ? extent : (extent - 1) / axis.step + 2;
   const double variance = node_variance(sigma, axis.step);
   const double reach = std::min(kReach * std::sqrt(variance), double(axis.num_nodes - 1));
-  for (int64_t r = 0; r <= static_cast<int64_t>(std::ceil(reach)); ++r)
+  for (int64_t r = 0; r <= static_cast<int64_t>(std::ceil(reach)); ++r) {
     axis.tap.push_back(static_cast<T>(node_tap(sigma, variance, axis.step, r)));
+    axis.tap_grad.push_back(static_cast<T>(node_tap_gradient(sigma, variance, axis.step, r)));
+  }
   for (int64_t phase = 0; phase < axis.step; ++phase)
     for (int corner = 0; corner < 2; ++corner)
       axis.corner_weight.push_back(node_weight<T>(axis.step, phase, corner));

@@ -19,6 +19,7 @@ struct GridAxis {
   int64_t step = 1;  // grid steps between nodes
   int64_t num_nodes = 0;
   std::vector<T> tap;               // filter on the nodes: taps 0, 1, .. to either side
+  std::vector<T> tap_grad;          // their derivatives by sigma
   std::vector<T> corner_weight;     // [step, 2] of a point, by coordinate % step
   std::vector<int64_t> low, high;   // [intervals] nodes [low, high) that an interval touches
   std::vector<int64_t> first, end;  // [num_nodes] intervals [first, end) that touch a node

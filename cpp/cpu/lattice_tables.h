@@ -37,6 +37,7 @@ class CpuLattice final : public Lattice<T> {
   int64_t num_points() const override { return layout->num_nodes(); }
   int64_t num_vertices() const override { return vertex_count; }
   int dim() const override { return dimension; }
+  int num_grid_axes() const override { return grid ? static_cast<int>(grid->axes.size()) : 0; }
   int64_t num_bytes() const override {
     int64_t total = weight.num_bytes() + corner.num_bytes() + rank.num_bytes() + home.num_bytes() +
                     shared.num_bytes() + (grid ? grid->num_bytes() : 0);

@@ -4,19 +4,12 @@
 #include <vector>
 
 #include "densefield/threads.h"
+#include "reverse_steps.h"
 #include "simd/kernels.h"
 #include "steps.h"
 
 namespace densefield::cpu {
 namespace {
-
-simd::CompatibilityKind kind_of(CompatibilityForm form) {
-  switch (form) {
-    case CompatibilityForm::scalar: return simd::CompatibilityKind::scalar;
-    case CompatibilityForm::vector: return simd::CompatibilityKind::vector;
-    default: return simd::CompatibilityKind::matrix;
-  }
-}
 
 // What one worker needs, for the largest block. It lives as long as the pass: memory this
 // size comes from the backend's cache.
@@ -73,13 +66,13 @@ struct BlockPass {
     }
     T change = 0;
     const int64_t first = block.begin * stride;
-    T* kept = pass.marginals != nullptr ? pass.marginals + first : nullptr;
-    T* marginals = kept != nullptr ? kept : scratch.marginals.data();
-    simd::kernels<T>().pass(
-        {block.end - block.begin, stride, pass.num_labels, static_cast<int>(pass.kernels.size()),
-         scratch.parts.data(), pass.unary + first,
-         pass.energy != nullptr ? pass.energy + first : nullptr, kept, marginals,
-         scratch.rows.data(), pass.wants_change ? &change : nullptr});
+    T* marginals = pass.marginals != nullptr ? pass.marginals + first : scratch.marginals.data();
+    simd::kernels<T>().pass({block.end - block.begin, stride, pass.num_labels,
+                             static_cast<int>(pass.kernels.size()), scratch.parts.data(),
+                             pass.unary + first,
+                             pass.energy != nullptr ? pass.energy + first : nullptr,
+                             pass.previous != nullptr ? pass.previous + first : nullptr, marginals,
+                             scratch.rows.data(), pass.wants_change ? &change : nullptr});
     if (pass.result != nullptr) store_block(layout, block, marginals, *pass.result);
     return change;
   }

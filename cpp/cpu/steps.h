@@ -45,8 +45,10 @@ template <typename T>
 simd::GridBlock<T> grid_block(const CpuLattice<T>&, int64_t block);
 template <typename T>
 void splat_grid(const CpuLattice<T>&, const T* rows, const T* pre, CpuVertexRows<T>&);
+// Along derived_axis, the filter's derivative by sigma takes the filter's place.
+constexpr size_t kNoAxis = SIZE_MAX;
 template <typename T>
-void filter_grid(const CpuLattice<T>&, CpuVertexRows<T>&);
+void filter_grid(const CpuLattice<T>&, CpuVertexRows<T>&, size_t derived_axis = kNoAxis);
 template <typename T>
 void slice_grid(const CpuLattice<T>&, const CpuVertexRows<T>&, const T* post, T scale, T* rows);
 template <typename T>

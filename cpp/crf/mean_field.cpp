@@ -3,10 +3,19 @@
 #include <limits>
 
 #include "compatibility_table.h"
-#include "densefield/crf.h"
+#include "densefield/crf_grad.h"
 #include "densefield/error.h"
 
 namespace densefield {
+
+template <typename T>
+std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary) {
+  Backend<T>& backend = model.backend();
+  auto rows = std::make_shared<Buffer<T>>(
+      backend.memory(), model.num_nodes() * backend.row_stride(unary.num_channels));
+  backend.load_nodes(model.layout(), unary, std::numeric_limits<T>::infinity(), rows->data());
+  return rows;
+}
 
 template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
@@ -14,18 +23,45 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
                         bool keeps_marginals)
     : model_(std::move(model)),
       num_labels_(unary.num_channels),
-      keeps_marginals_(keeps_marginals || model_->excludes_self()) {
+      unary_(load_unary(*model_, unary)) {
+  if (keeps_marginals || model_->excludes_self())
+    marginals_ = Buffer<T>(model_->backend().memory(), unary_->size());
+  make_tables(compatibility);
+  pass(false, true, false, nullptr);
+}
+
+template <typename T>
+MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
+                        const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
+                        std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history,
+                        const T* start)
+    : model_(std::move(model)),
+      num_labels_(num_labels),
+      unary_(std::move(unary)),
+      history_(history),
+      latest_(start) {
+  make_tables(compatibility);
+  if (start == nullptr)
+    pass(false, true, false, nullptr);
+  else
+    splat_marginals();
+}
+
+template <typename T>
+void MeanField<T>::make_tables(const std::vector<Compatibility<T>>& compatibility) {
   Backend<T>& backend = model_->backend();
-  const int64_t elements = model_->num_nodes() * backend.row_stride(num_labels_);
-  unary_ = Buffer<T>(backend.memory(), elements);
-  if (keeps_marginals_) marginals_ = Buffer<T>(backend.memory(), elements);
-  // The padding's energy is above any label's, so that its marginals vanish.
-  backend.load_nodes(model_->layout(), unary, std::numeric_limits<T>::infinity(), unary_.data());
   for (size_t m = 0; m < model_->kernels().size(); ++m) {
     compatibility_.push_back(make_compatibility_table(backend, compatibility[m], num_labels_));
     vertices_.push_back(backend.make_vertex_rows(*model_->kernels()[m].lattice, num_labels_));
   }
-  pass(false, true, false, nullptr);
+}
+
+template <typename T>
+void MeanField<T>::splat_marginals() {
+  for (size_t m = 0; m < vertices_.size(); ++m) {
+    const LatticeKernel<T>& kernel = model_->kernels()[m];
+    model_->backend().splat(*kernel.lattice, latest_, kernel.pre.data(), *vertices_[m]);
+  }
 }
 
 template <typename T>
@@ -38,11 +74,15 @@ T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change, const No
   arguments.vertices = vertices_;
   arguments.has_messages = has_messages;
   arguments.splats = splats;
-  arguments.unary = unary_.data();
-  arguments.marginals = marginals_.data();
+  arguments.unary = unary_->data();
+  arguments.previous = latest_;
+  arguments.marginals =
+      history_ != nullptr ? history_->next(model_->backend().memory()) : marginals_.data();
   arguments.wants_change = wants_change;
   arguments.result = result;
-  return model_->backend().mean_field_pass(arguments);
+  const T change = model_->backend().mean_field_pass(arguments);
+  latest_ = arguments.marginals;
+  return change;
 }
 
 template <typename T>
@@ -71,19 +111,22 @@ void MeanField<T>::finish(NodeView<T> to) {
 
 template <typename T>
 void MeanField<T>::store_marginals(NodeView<T> to) const {
-  model_->backend().store_nodes(model_->layout(), marginals_.data(), to);
+  model_->backend().store_nodes(model_->layout(), latest_, to);
 }
 
 template <typename T>
 void MeanField<T>::load_marginals(NodeView<const T> from) {
   Backend<T>& backend = model_->backend();
   backend.load_nodes(model_->layout(), from, T(0), marginals_.data());
-  for (size_t m = 0; m < vertices_.size(); ++m)
-    backend.splat(*model_->kernels()[m].lattice, marginals_.data(), model_->kernels()[m].pre.data(),
-                  *vertices_[m]);
+  latest_ = marginals_.data();
+  splat_marginals();
   can_continue_ = true;
 }
 
+template std::shared_ptr<const Buffer<float>> load_unary(const CrfModel<float>&,
+                                                         NodeView<const float>);
+template std::shared_ptr<const Buffer<double>> load_unary(const CrfModel<double>&,
+                                                          NodeView<const double>);
 template class MeanField<float>;
 template class MeanField<double>;
 

@@ -29,6 +29,7 @@ LatticeKernel<T> make_normalized_kernel(Backend<T>& backend,
                                         const KernelSpec<T>& spec) {
   const int64_t num_nodes = layout->num_nodes();
   LatticeKernel<T> kernel;
+  kernel.normalization = spec.normalization;
   kernel.lattice = spec.grid_sigma.empty() ? backend.build_lattice(layout, spec.features)
                                            : backend.build_grid_kernel(layout, spec.grid_sigma);
   kernel.pre = Buffer<T>(backend.memory(), num_nodes);

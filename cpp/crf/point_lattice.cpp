@@ -61,6 +61,36 @@ void PointLattice<T>::diagonal(T* out) const {
   backend_->download(rows.data(), rows.size(), out);
 }
 
+template <typename T>
+void PointLattice<T>::reverse(NodeView<const T> values, NodeView<const T> grad_out,
+                              NodeView<T> grad_values, NodeView<T> grad_features) const {
+  const int64_t num_channels = values.num_channels, num_points = lattice_->num_points();
+  const Buffer<T> rows = load(values);
+  Buffer<T> grad_rows = load(grad_out);
+  const auto forward = backend_->make_vertex_rows(*lattice_, num_channels);
+  const auto reversed = backend_->make_vertex_rows(*lattice_, num_channels);
+  backend_->splat(*lattice_, rows.data(), nullptr, *forward);
+  backend_->splat(*lattice_, grad_rows.data(), nullptr, *reversed);
+  backend_->blur(*lattice_, false, *forward);
+  backend_->blur(*lattice_, true, *reversed);
+
+  const T scale = lattice_->slice_scale();
+  Buffer<T> grad_weight(backend_->memory(), num_points * (lattice_->dim() + 1));
+  backend_->fill(T(0), grad_weight.size(), grad_weight.data());
+  backend_->weight_gradient(*lattice_, grad_rows.data(), *forward, num_channels, scale,
+                            grad_weight.data());
+  backend_->weight_gradient(*lattice_, rows.data(), *reversed, num_channels, scale,
+                            grad_weight.data());
+  const auto dim = static_cast<size_t>(lattice_->dim());
+  const Features<T> unscaled{
+      {}, {nullptr, num_points, lattice_->dim(), 0, 0}, std::vector<T>(dim, T(1))};
+  backend_->feature_gradient(*lattice_, unscaled, grad_weight.data(),
+                             {grad_features, nullptr, nullptr});
+
+  backend_->slice(*lattice_, *reversed, nullptr, scale, grad_rows.data());
+  backend_->store_nodes(*layout_, grad_rows.data(), grad_values);
+}
+
 template class PointLattice<float>;
 template class PointLattice<double>;
 

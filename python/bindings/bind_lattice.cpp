@@ -1,4 +1,6 @@
 // The lattice engine for point sets, one class for each precision.
+#include <algorithm>
+
 #include "arrays.h"
 #include "bind.h"
 #include "densefield/crf.h"
@@ -16,6 +18,22 @@ Array<T> table_from(const Array<T>& in, int64_t rows, Step step) {
   const GilReleased released;
   step(from, to);
   return out;
+}
+
+// The gradients by the values and by the features.
+template <typename T>
+py::tuple reverse(const PointLattice<T>& self, const Array<T>& values, const Array<T>& grad_out) {
+  const NodeView<const T> from = view_nodes_first(values), grad = view_nodes_first(grad_out);
+  Array<T> grad_values = new_table<T>(from.num_nodes, from.num_channels);
+  Array<T> grad_features = new_table<T>(from.num_nodes, self.lattice().dim());
+  const NodeView<T> to_values = view_new_table(grad_values);
+  const NodeView<T> to_features = view_new_table(grad_features);
+  std::fill_n(to_features.data, to_features.num_nodes * to_features.num_channels, T(0));
+  {
+    const GilReleased released;
+    self.reverse(from, grad, to_values, to_features);
+  }
+  return py::make_tuple(grad_values, grad_features);
 }
 
 template <typename T>
@@ -55,13 +73,15 @@ void bind_point_lattice(py::module_& module, const char* name) {
              return table_from(values, self.lattice().num_points(),
                                [&](auto from, auto to) { self.filter(from, transpose, to); });
            })
-      .def("diagonal", [](const Lattice& self) {
-        Array<T> out(self.lattice().num_points());
-        T* data = out.mutable_data();
-        const GilReleased released;
-        self.diagonal(data);
-        return out;
-      });
+      .def("diagonal",
+           [](const Lattice& self) {
+             Array<T> out(self.lattice().num_points());
+             T* data = out.mutable_data();
+             const GilReleased released;
+             self.diagonal(data);
+             return out;
+           })
+      .def("reverse", &reverse<T>);
 }
 
 }  // namespace

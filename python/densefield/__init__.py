@@ -8,6 +8,7 @@ from densefield.compatibility import Potts
 from densefield.conv_crf import ConvCRF
 from densefield.conv_inference import PreparedConvCRF
 from densefield.crf import DenseCRF
+from densefield.gradients import Gradients, InferenceVjp, SigmaGradient
 from densefield.inference import PreparedCRF
 from densefield.kernels import Bilateral, Features, Gaussian
 from densefield.lattice import PermutohedralLattice
@@ -25,11 +26,14 @@ __all__ = [
     "DenseCRF",
     "Features",
     "Gaussian",
+    "Gradients",
     "Inference",
+    "InferenceVjp",
     "PermutohedralLattice",
     "Potts",
     "PreparedCRF",
     "PreparedConvCRF",
+    "SigmaGradient",
     "WindowKernel",
     "__version__",
     "default_crf",

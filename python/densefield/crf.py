@@ -7,8 +7,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import FloatArray, as_count, as_flag, as_float_array, as_number
+from densefield._arrays import (
+    FloatArray,
+    as_count,
+    as_flag,
+    as_float_array,
+    as_number,
+    as_plain_array,
+)
 from densefield.compatibility import Checked, CompatibilityLike, Potts, check_compatibility
+from densefield.gradients import Checkpoint, InferenceVjp
 from densefield.inference import PreparedCRF
 from densefield.kernels import (
     Bilateral,
@@ -181,9 +189,11 @@ class DenseCRF:
         TypeError, ValueError
             If the image or shape is missing, does not fit the kernels, or is not finite.
         """
+        # A copy: gradients look at the values again, whatever becomes of the caller's array.
+        own = None if image is None else np.array(as_plain_array("image", image))
         return self._prepared_class(
             self,
-            image,
+            own,
             shape=shape,
             channel_axis=channel_axis,
             dtype=dtype,
@@ -240,6 +250,61 @@ class DenseCRF:
         prepared, values = self._prepare_for(unary, image, label_axis, channel_axis, check_finite)
         return prepared.infer(
             values, label_axis=label_axis, out=out, callback=callback, check_finite=False
+        )
+
+    def infer_vjp(
+        self,
+        unary: npt.ArrayLike,
+        image: npt.ArrayLike | None = None,
+        *,
+        label_axis: int = 0,
+        channel_axis: int | None = -1,
+        check_finite: bool = True,
+        checkpoint: Checkpoint = "store",
+    ) -> tuple[FloatArray, InferenceVjp]:
+        """Approximate marginals, and a function that takes gradients back through them.
+
+        ``q, vjp = crf.infer_vjp(unary, image)``; with ``grad_q = dL/dq`` of any function L of
+        the marginals, ``vjp(grad_q).unary`` is dL/dunary, and so on for all of `Gradients`.
+
+        Parameters
+        ----------
+        unary, image, label_axis, channel_axis, check_finite
+            As for `infer`.
+        checkpoint : {"store", "recompute"}, default "store"
+            What is kept for the way back: the marginals of all T updates, or those of every
+            sqrt(T)-th, from which the others are computed again. Both give the same bits.
+
+        Returns
+        -------
+        q : ndarray, shape of the unary, float32 or float64
+            The same bits as from `infer`.
+        vjp : InferenceVjp
+            ``vjp(grad_q, wants=...)`` returns `Gradients`.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError, KeyboardInterrupt
+            As `infer`.
+
+        Notes
+        -----
+        The gradients are those of what is computed, the lattice's approximation included:
+        exact almost everywhere. Same bits on any number of threads.
+
+        Examples
+        --------
+        >>> import densefield as df
+        >>> crf = df.DenseCRF([df.Gaussian(sigma_space=1, weight=2)], iterations=5)
+        >>> q, vjp = crf.infer_vjp([[0.0, 0.0, 0.0], [1.0, -0.1, 1.0]])
+        >>> gradients = vjp([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+        >>> gradients.unary.shape, bool(gradients.weights[0] > 0)
+        ((2, 3), True)
+        """
+        own = None if image is None else np.array(as_plain_array("image", image))
+        prepared, values = self._prepare_for(unary, own, label_axis, channel_axis, check_finite)
+        return prepared.infer_vjp(
+            values, label_axis=label_axis, check_finite=False, checkpoint=checkpoint
         )
 
     def start(

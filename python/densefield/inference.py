@@ -25,11 +25,12 @@ from densefield._arrays import (
     spread_sigma,
 )
 from densefield.compatibility import CompatibilityTerms, compatibility_terms
+from densefield.gradients import Checkpoint, ImageSource, InferenceVjp, checkpoint_interval
 from densefield.kernels import Bilateral, Features, Gaussian, Kernel
 from densefield.stepping import Callback, Inference, copy_back, reporter
 
 if TYPE_CHECKING:
-    from densefield._densefield import _CrfModel, _MeanField
+    from densefield._densefield import _CrfModel, _KernelSpec, _MeanField
     from densefield.crf import DenseCRF
 
 
@@ -60,6 +61,8 @@ class PreparedCRF:
     ) -> None:
         self.crf = crf
         self.dtype = as_dtype(dtype)
+        self._image_source: ImageSource | None = None
+        self._specs: list[_KernelSpec] = []
         grid = None if shape is None else as_grid("shape", shape, self.dtype.itemsize)
         channels, self.shape = self._image_channels(image, grid, channel_axis, check_finite)
         self._core = self._build(channels) if math.prod(self.shape) else None
@@ -122,6 +125,29 @@ class PreparedCRF:
         field.run(self.crf.iterations, self.crf.tolerance, report, table)
         copy_back(table, result, axis)
         return result
+
+    def infer_vjp(
+        self,
+        unary: npt.ArrayLike,
+        *,
+        label_axis: int = 0,
+        check_finite: bool = True,
+        checkpoint: Checkpoint = "store",
+    ) -> tuple[FloatArray, InferenceVjp]:
+        """Approximate marginals and the way back from them; see `DenseCRF.infer_vjp`."""
+        values, axis = self._unary(unary, label_axis, check_finite)
+        interval = checkpoint_interval(checkpoint, self.crf.iterations)
+        terms = self._compatibility(values.shape[axis])
+        result = np.empty(values.shape, self.dtype)
+        if self._core is None:
+            return result, InferenceVjp(self, None, values.shape, axis)
+        double = self.dtype == np.float64
+        kind = _densefield.RecordedInferenceF64 if double else _densefield.RecordedInferenceF32
+        recorded = kind(self._core, terms, channels_first(values, axis), interval)
+        table = channels_first(result, axis)
+        recorded.run(self.crf.iterations, self.crf.tolerance, table)
+        copy_back(table, result, axis)
+        return result, InferenceVjp(self, recorded, values.shape, axis)
 
     def start(
         self, unary: npt.ArrayLike, *, label_axis: int = 0, check_finite: bool = True
@@ -239,7 +265,9 @@ class PreparedCRF:
         if has_channels:
             axis = axis_index("channel_axis", channel_axis, values.ndim)
             own = values.shape[:axis] + values.shape[axis + 1 :]
+            self._image_source = ImageSource(values.shape, axis)
         else:
+            self._image_source = ImageSource(values.shape, None)
             values, axis, own = values[..., None], values.ndim, values.shape
         if grid is not None and own != grid:
             raise ValueError(
@@ -260,7 +288,7 @@ class PreparedCRF:
         double = self.dtype == np.float64
         spec = _densefield.KernelSpecF64 if double else _densefield.KernelSpecF32
         model = _densefield.CrfModelF64 if double else _densefield.CrfModelF32
-        specs = [
+        self._specs = [
             spec(
                 *self._features(kernel, channels),
                 kernel.normalization or self.crf.normalization,
@@ -268,7 +296,7 @@ class PreparedCRF:
             )
             for kernel in self.crf.kernels
         ]
-        return model(list(self.shape), specs, self.crf.exclude_self)
+        return model(list(self.shape), self._specs, self.crf.exclude_self)
 
     def _sigma_space(self, kernel: Gaussian | Bilateral) -> list[float]:
         assert kernel.sigma_space is not None

@@ -6,6 +6,7 @@
 
 #include "densefield/error.h"
 #include "levels.h"
+#include "reverse_kernels.h"
 #include "window_kernels.h"
 
 namespace densefield::simd {
@@ -17,6 +18,8 @@ struct LevelEntry {
   Kernels<double> for_double;
   WindowKernels<float> window_for_float;
   WindowKernels<double> window_for_double;
+  ReverseKernels<float> reverse_for_float;
+  ReverseKernels<double> reverse_for_double;
 };
 
 // Even the functions that return the tables are compiled with the level's instructions: they
@@ -24,7 +27,8 @@ struct LevelEntry {
 #define DF_LEVEL(level)                                                                      \
   LevelEntry {                                                                               \
     #level, kernels_##level(embed_float_##level()), kernels_##level(embed_double_##level()), \
-        window_float_##level(), window_double_##level()                                      \
+        window_float_##level(), window_double_##level(), reverse_float_##level(),            \
+        reverse_double_##level()                                                             \
   }
 
 // Those that this processor can run, weakest first. Never destroyed: a thread may be inside a
@@ -85,6 +89,15 @@ const WindowKernels<float>& window_kernels<float>() {
 template <>
 const WindowKernels<double>& window_kernels<double>() {
   return current().load(std::memory_order_relaxed)->window_for_double;
+}
+
+template <>
+const ReverseKernels<float>& reverse_kernels<float>() {
+  return current().load(std::memory_order_relaxed)->reverse_for_float;
+}
+template <>
+const ReverseKernels<double>& reverse_kernels<double>() {
+  return current().load(std::memory_order_relaxed)->reverse_for_double;
 }
 
 const char* level_name() { return current().load(std::memory_order_relaxed)->name; }

@@ -10,6 +10,8 @@
 
 #include "densefield/buffer.h"
 #include "densefield/lattice.h"
+#include "densefield/normalization.h"
+#include "densefield/reverse.h"
 #include "densefield/view.h"
 #include "densefield/window.h"
 
@@ -32,6 +34,7 @@ struct LatticeKernel {
   Buffer<T> pre;   // [N]
   Buffer<T> post;  // [N]
   Buffer<T> self;  // [N] diagonal of K~; empty unless updates subtract it
+  Normalization normalization = Normalization::none;  // what `pre` and `post` came from
 };
 
 // One fused mean-field update, [KK11] Algorithm 1: for every node the messages of all
@@ -43,12 +46,13 @@ struct MeanFieldPass {
   std::span<const LatticeKernel<T>> kernels;
   std::span<const CompatibilityTable<T>> compatibility;      // one per kernel
   std::span<const std::unique_ptr<VertexRows<T>>> vertices;  // one per kernel
-  bool has_messages;  // false: softmax of the unary alone, maths §2 start
-  bool splats;        // false: nothing will be read after this update
-  const T* unary;     // [N, stride]
-  const T* energy;    // [N, stride] pairwise energy of other operators; or nullptr
-  T* marginals;       // [N, stride] in: last update's where needed, out: this one's; or nullptr
-  bool wants_change;  // needs `marginals`
+  bool has_messages;          // false: softmax of the unary alone, maths §2 start
+  bool splats;                // false: nothing will be read after this update
+  const T* unary;             // [N, stride]
+  const T* energy;            // [N, stride] pairwise energy of other operators; or nullptr
+  const T* previous;          // [N, stride] last update's marginals where needed; or nullptr
+  T* marginals;               // [N, stride] out: this update's, may be `previous`; or nullptr
+  bool wants_change;          // needs both
   const NodeView<T>* result;  // the caller's array for this update's marginals; or nullptr
 };
 
@@ -109,6 +113,31 @@ class Backend {
   virtual void window_diagonal(const WindowTable<T>&, T* out) const = 0;
   // As mean_field_pass.
   virtual T window_pass(const WindowPass<T>&) const = 0;
+
+  // The reverse pass, maths §4 "Gradients" and §6; structures in reverse.h. What is "added to"
+  // must hold numbers before. Sums over nodes are the same bits on any number of threads.
+
+  // One mean-field update backwards.
+  virtual void mean_field_reverse_pass(const MeanFieldReversePass<T>&) const = 0;
+  // grad_weight[i][k] += scale * (rows_i . vertices at corner k of i), for `num_channels`.
+  virtual void weight_gradient(const Lattice<T>&, const T* rows, const VertexRows<T>& vertices,
+                               int64_t num_channels, T scale, T* grad_weight) const = 0;
+  // For a kernel of build_grid_kernel, from rows that were splatted but not blurred, and can be
+  // blurred after:
+  // grad_sigma[a] += scale * sum over nodes of gradients . compatibility (dG / dsigma_a values).
+  virtual void grid_sigma_gradient(const Lattice<T>&, VertexRows<T>& values,
+                                   const VertexRows<T>& gradients,
+                                   const CompatibilityTable<T>* compatibility, int64_t num_channels,
+                                   double scale, double* grad_sigma) const = 0;
+  // grad_weight[i] += grad[i] dK_ii / dweight_i; of a grid kernel, grad_sigma[a] += the sum of
+  // grad[i] dK_ii / dsigma_a.
+  virtual void diagonal_gradient(const Lattice<T>&, const T* grad, T* grad_weight,
+                                 double* grad_sigma) const = 0;
+  virtual void scale_gradient(const ScaleGradient<T>&) const = 0;
+  // From the weights' gradient to the features a lattice was built from. Their values are read
+  // only for out.sigma_value.
+  virtual void feature_gradient(const Lattice<T>&, const Features<T>&, const T* grad_weight,
+                                const FeatureGradient<T>& out) const = 0;
 
   // out[i] = 1 / rows[i][0], or its square root: the scales of maths §3.
   virtual void normalizer(const NodeLayout&, const T* rows, int64_t stride, bool square_root,

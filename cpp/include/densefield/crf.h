@@ -53,6 +53,9 @@ class CrfModel {
   bool exclude_self_;
 };
 
+template <typename T>
+class MarginalHistory;  // crf_grad.h
+
 // Mean field [KK11] Algorithm 1: parallel updates from the softmax of the unary.
 template <typename T>
 class MeanField final : public Field<T> {
@@ -62,6 +65,11 @@ class MeanField final : public Field<T> {
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
             bool keeps_marginals);
+  // From rows of the backend: `unary`, padded with infinity. All marginals go to `history`;
+  // the first update follows `start`, or the softmax of the unary if that is nullptr.
+  MeanField(std::shared_ptr<const CrfModel<T>> model,
+            const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
+            std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history, const T* start);
 
   const CrfModel<T>& model() const { return *model_; }
   int64_t num_labels() const { return num_labels_; }
@@ -72,18 +80,26 @@ class MeanField final : public Field<T> {
   void load_marginals(NodeView<const T> from) override;
 
  private:
+  void make_tables(const std::vector<Compatibility<T>>& compatibility);
+  void splat_marginals();
   void blur_messages();
   T pass(bool has_messages, bool splats, bool wants_change, const NodeView<T>* result);
 
   std::shared_ptr<const CrfModel<T>> model_;
   int64_t num_labels_;
-  bool keeps_marginals_;
-  bool can_continue_ = true;  // false after the last update, and after one that threw
-  Buffer<T> unary_;           // [N, stride]
-  Buffer<T> marginals_;       // [N, stride] if kept
+  bool can_continue_ = true;                // false after the last update, and after one that threw
+  std::shared_ptr<const Buffer<T>> unary_;  // [N, stride]
+  Buffer<T> marginals_;                     // [N, stride] if kept, but not in a history
+  MarginalHistory<T>* history_ = nullptr;
+  const T* latest_ = nullptr;  // [N, stride] the latest marginals, if kept
   std::vector<CompatibilityTable<T>> compatibility_;
   std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
 };
+
+// Rows of a unary as MeanField takes them: the padding's energy is above any label's, so that
+// its marginals vanish.
+template <typename T>
+std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary);
 
 template <typename T>
 struct InferenceOptions {
@@ -133,6 +149,9 @@ class PointLattice {
   void slice(NodeView<const T> vertices, NodeView<T> values) const;  // scale of maths §4 included
   void filter(NodeView<const T> in, bool transpose, NodeView<T> out) const;
   void diagonal(T* out) const;
+  // Gradients of sum(grad_out . filter(values)). grad_features is added to.
+  void reverse(NodeView<const T> values, NodeView<const T> grad_out, NodeView<T> grad_values,
+               NodeView<T> grad_features) const;
 
  private:
   Buffer<T> load(NodeView<const T> values) const;

@@ -36,7 +36,8 @@ class Lattice {
   virtual int64_t num_points() const = 0;
   virtual int64_t num_vertices() const = 0;
   virtual int dim() const = 0;
-  virtual T slice_scale() const = 0;  // what the filter multiplies a slice by, maths §4 step 7
+  virtual int num_grid_axes() const = 0;  // of a kernel on the grid itself; 0 for a lattice
+  virtual T slice_scale() const = 0;      // what the filter multiplies a slice by, maths §4 step 7
   virtual int64_t num_bytes() const = 0;
 };
 
