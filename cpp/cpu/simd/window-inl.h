@@ -2,6 +2,8 @@
 // window_<level>.cpp. Everything has internal linkage, as in kernels-inl.h.
 #pragma once
 
+#include <type_traits>
+
 #include "../../core/window.h"
 #include "lanes-inl.h"
 #include "window_kernels.h"
@@ -18,14 +20,19 @@ DF_HD void unrolled(Body body) {
   }
 }
 
-constexpr int clamp_low(int x, int low) { return x < low ? low : x; }
-constexpr int clamp_high(int x, int high) { return x > high ? high : x; }
+// Hides where a pointer comes from: otherwise GCC keeps every multiple of the stride that
+// is added to it on the stack, and a quarter of the speed is lost.
+template <typename T>
+DF_HD void forget_origin(const T*& pointer) {
+  asm("" : "+r"(pointer));
+}
 
 // Sums of P neighbouring pixels and NV vectors of channels, held in registers. A value row
 // is loaded once and used for every pixel that has it in its window.
-template <typename T, int NV, int P>
+template <typename T, int NV, int P, typename Stride>
 struct Tile {
   Vec<T> sum[P][NV];
+  const Stride stride;  // elements of a value row: int64_t, or a constant where it is known
 
   DF_HD void clear() {
     unrolled<0, P>([&](auto p) __attribute__((always_inline)) {
@@ -33,47 +40,46 @@ struct Tile {
     });
   }
 
-  // Value row number s of a segment is tap s - p of pixel p; p from First to Last - 1.
-  // `weights` points at tap s of pixel 0: pixel p's is p taps earlier and p entries later.
-  template <int First, int Last>
-  DF_HD void add(const T* value, const T* weights) {
-    Vec<T> x[NV];
-    unrolled<0, NV>([&](auto v) __attribute__((always_inline)) {
-      x[v] = load_unaligned(value + v * kLanes<T>);
-    });
-    unrolled<First, Last>([&](auto p) __attribute__((always_inline)) {
-      const Vec<T> w = broadcast(weights[p * (1 - kWindowBlock)]);
-      unrolled<0, NV>([&](auto v) __attribute__((always_inline)) { sum[p][v] += w * x[v]; });
-    });
-  }
-
+  // Adds Taps neighbours: value row number s is tap s - p of pixel p. `weights` points at the
+  // first tap of pixel 0; pixel p's lies p entries later.
   template <int Taps>
-  DF_HD void add_short_segment(const T* value, int64_t stride, const T* weights) {
+  DF_HD void add_taps(const T* value, const T* weights) {
+    forget_origin(value);
+    forget_origin(weights);
     unrolled<0, Taps + P - 1>([&](auto s) __attribute__((always_inline)) {
-      add<clamp_low(s - Taps + 1, 0), clamp_high(s + 1, P)>(value + s * stride,
-                                                            weights + s * kWindowBlock);
+      constexpr int kFirst = s < Taps ? 0 : s - Taps + 1, kLast = s < P ? s + 1 : P;
+      Vec<T> x[NV];
+      unrolled<0, NV>([&](auto v) __attribute__((always_inline)) {
+        x[v] = load_unaligned(value + v * kLanes<T>);
+      });
+      value += stride;
+      if constexpr (std::is_same_v<Stride, int64_t>) forget_origin(value);
+      unrolled<kFirst, kLast>([&](auto p) __attribute__((always_inline)) {
+        const Vec<T> w = broadcast(weights[(s - p) * kWindowBlock + p]);
+        unrolled<0, NV>([&](auto v) __attribute__((always_inline)) { sum[p][v] += w * x[v]; });
+      });
     });
   }
 
-  // A segment may have fewer taps than the tile has pixels.
-  DF_HD void add_segment(const T* value, int64_t stride, int64_t taps, const T* weights) {
-    if (taps == 1) return add_short_segment<1>(value, stride, weights);
-    if (P > 2 && taps == 3) return add_short_segment<3>(value, stride, weights);
-    if (P > 4 && taps == 5) return add_short_segment<5>(value, stride, weights);
-    if (P > 4 && taps == 7) return add_short_segment<7>(value, stride, weights);
-    unrolled<0, P - 1>([&](auto s) __attribute__((always_inline)) {
-      add<0, s + 1>(value + s * stride, weights + s * kWindowBlock);
-    });
-    value += (P - 1) * stride;
-    weights += (P - 1) * kWindowBlock;
-    for (int64_t s = P - 1; s < taps; ++s, value += stride, weights += kWindowBlock)
-      add<0, P>(value, weights);
-    unrolled<1, P>([&](auto first) __attribute__((always_inline)) {
-      add<first, P>(value + (first - 1) * stride, weights + (first - 1) * kWindowBlock);
-    });
+  // Straight code for every usual number of taps; long segments in parts.
+  DF_HD void add_segment(const T* value, int64_t taps, const T* weights) {
+    constexpr int kPart = 8;
+    for (; taps > 11; taps -= kPart) {
+      add_taps<kPart>(value, weights);
+      value += kPart * stride;
+      weights += kPart * kWindowBlock;
+    }
+    switch (taps) {
+      case 1: return add_taps<1>(value, weights);
+      case 3: return add_taps<3>(value, weights);
+      case 5: return add_taps<5>(value, weights);
+      case 7: return add_taps<7>(value, weights);
+      case 9: return add_taps<9>(value, weights);
+      default: return add_taps<11>(value, weights);
+    }
   }
 
-  DF_HD void save(T* out, int64_t stride) const {
+  DF_HD void save(T* out) const {
     unrolled<0, P>([&](auto p) __attribute__((always_inline)) {
       unrolled<0, NV>([&](auto v) __attribute__((always_inline)) {
         store_unaligned(out + p * stride + v * kLanes<T>, sum[p][v]);
@@ -82,20 +88,35 @@ struct Tile {
   }
 };
 
-// One piece of NV vectors of channels for the block of pixels at x.
-template <typename T, int NV, int P>
-DF_HD void message_piece(const WindowRow<T>& row, int64_t x, const T* block, int64_t offset,
-                         int64_t stride, T* out) {
+// Asks for the weights of a later block, part `first` / kWindowBlock of a segment's: they come
+// from memory once, and the processor's own prefetcher stops at the end of every page.
+template <typename T>
+DF_HD void prefetch_weights(const T* segment, int64_t num_taps, int64_t first, int64_t pixels) {
+  constexpr int64_t kAhead = 6144, kLine = 64;  // bytes; 4 to 8 KB were equal (measured)
+  constexpr int64_t kTapBytes = kWindowBlock * static_cast<int64_t>(sizeof(T));
+  const char* line = reinterpret_cast<const char*>(segment) + kAhead +
+                     first * num_taps * static_cast<int64_t>(sizeof(T));
+  const int64_t bytes = num_taps * kTapBytes * pixels / kWindowBlock;
+  for (int64_t b = 0; b < bytes; b += kLine) __builtin_prefetch(line + b);
+}
+
+// One piece of NV vectors of channels for the block of pixels at x. Not inlined, so that
+// nothing else asks for registers.
+template <typename T, int NV, int P, typename Stride>
+__attribute__((noinline)) void message_piece(const WindowRow<T>& row, int64_t x, const T* block,
+                                             int64_t offset, Stride stride, T* out) {
   static_assert(kWindowBlock % P == 0, "tiles fill a block");
   for (int64_t first = 0; first < kWindowBlock; first += P) {
-    Tile<T, NV, P> tile;
+    Tile<T, NV, P, Stride> tile{{}, stride};
     tile.clear();
     for (int s = 0; s < row.num_segments; ++s) {
       const WindowSegment<T> segment = row.segments[s];
-      tile.add_segment(segment.values + (x + first) * stride + offset, stride, segment.num_taps,
-                       block + first + segment.first_tap * kWindowBlock);
+      const T* weights = block + segment.first_tap * kWindowBlock;
+      if (offset == 0) prefetch_weights(weights, segment.num_taps, first, P);
+      tile.add_segment(segment.values + (x + first) * stride + offset, segment.num_taps,
+                       weights + first);
     }
-    tile.save(out + first * stride + offset, stride);
+    tile.save(out + first * stride + offset);
   }
 }
 
@@ -111,20 +132,50 @@ constexpr int kWideTile = 2;
 constexpr int kNarrowTile = 4;
 #endif
 
+template <int NV>
+constexpr int kTile = NV == 1 ? kNarrowTile : kWideTile;
+
+// Rows of NV vectors, whose stride is a constant.
+template <typename T, int NV>
+void narrow_message(const WindowRow<T>& row, T* out) {
+  constexpr std::integral_constant<int64_t, NV * kLanes<T>> kStride;
+  const T* block = row.weights;
+  for (int64_t x = row.begin; x < row.end; x += kWindowBlock) {
+    message_piece<T, NV, kTile<NV>>(row, x, block, 0, kStride, out + (x - row.begin) * kStride);
+    block += row.num_taps * kWindowBlock;
+  }
+}
+
 template <typename T>
-void message(const WindowRow<T>& row, int64_t stride, T* out) {
-  constexpr int64_t kPiece = 3 * kLanes<T>;
+void wide_message(const WindowRow<T>& row, int64_t stride, T* out) {
   const T* block = row.weights;
   for (int64_t x = row.begin; x < row.end; x += kWindowBlock) {
     T* to = out + (x - row.begin) * stride;
-    int64_t offset = 0;
-    for (; stride - offset >= kPiece; offset += kPiece)
-      message_piece<T, 3, kWideTile>(row, x, block, offset, stride, to);
-    if (stride - offset == 2 * kLanes<T>)
-      message_piece<T, 2, kWideTile>(row, x, block, offset, stride, to);
-    else if (stride - offset == kLanes<T>)
-      message_piece<T, 1, kNarrowTile>(row, x, block, offset, stride, to);
+    const auto piece = [&](auto vectors, int64_t first) {
+      message_piece<T, vectors, kTile<vectors>>(row, x, block, first * kLanes<T>, stride, to);
+      return first + vectors;
+    };
+    // Three vectors at a time, but two and two rather than three and one.
+    const int64_t vectors = stride / kLanes<T>;
+    for (int64_t v = 0; v < vectors;) {
+      if (vectors - v == 1)
+        v = piece(std::integral_constant<int, 1>{}, v);
+      else if (vectors - v == 2 || vectors - v == 4)
+        v = piece(std::integral_constant<int, 2>{}, v);
+      else
+        v = piece(std::integral_constant<int, 3>{}, v);
+    }
     block += row.num_taps * kWindowBlock;
+  }
+}
+
+template <typename T>
+void message(const WindowRow<T>& row, int64_t stride, T* out) {
+  switch (stride / kLanes<T>) {
+    case 1: return narrow_message<T, 1>(row, out);
+    case 2: return narrow_message<T, 2>(row, out);
+    case 3: return narrow_message<T, 3>(row, out);
+    default: return wide_message(row, stride, out);
   }
 }
 
