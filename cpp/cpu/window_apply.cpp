@@ -103,25 +103,36 @@ T diagonal_between_cells(const CpuWindowTable<T>& table, const Place& node) {
   return sum;
 }
 
+// to[lane] = the weight `tap` of pixel x + lane of a row, 0 outside the row.
+template <typename T>
+void copy_lanes(const CpuWindowTable<T>& table, int64_t row, int64_t x, int64_t tap, T* to) {
+  const int64_t taps = table.geometry.num_taps, width = whole_blocks(table.geometry.extent[2]);
+  const int64_t lane = (x % simd::kWindowBlock + simd::kWindowBlock) % simd::kWindowBlock;
+  const int64_t here = x - lane, next = here + simd::kWindowBlock;
+  const T* weights = table.weights.data() + table.block_begin(row, 0) + tap * simd::kWindowBlock;
+  if (here >= 0 && here < width)
+    std::copy(weights + here * taps + lane, weights + here * taps + simd::kWindowBlock, to);
+  if (lane > 0 && next >= 0 && next < width)
+    std::copy_n(weights + next * taps, lane, to + simd::kWindowBlock - lane);
+}
+
 // The weights of the transpose for the pixels of `row`: K^T_ij = K_ji.
 template <typename T>
 void transpose_weights(const CpuWindowTable<T>& table, int64_t index, simd::WindowRow<T>& row,
                        std::vector<T>& scratch) {
   const WindowGeometry& geometry = table.geometry;
-  const int64_t taps = geometry.num_taps, width = geometry.extent[2];
+  const int64_t taps = geometry.num_taps;
   scratch.assign(static_cast<size_t>(whole_blocks(row.end - row.begin) * taps), T(0));
-  for (const WindowRowSpan& span : geometry.spans) {
-    if (!geometry.has_neighbour_row(index, span)) continue;
-    for (int64_t dx = -span.radius; dx <= span.radius; ++dx) {
-      const int64_t tap = span.first_tap + span.radius + dx;
-      const int64_t begin = std::max(row.begin, -dx), end = std::min(row.end, width - dx);
-      for (int64_t x = begin; x < end; ++x) {
-        const int64_t place = x - row.begin, lane = place % simd::kWindowBlock;
-        scratch[static_cast<size_t>((place - lane) * taps + tap * simd::kWindowBlock + lane)] =
-            table.weight(index + geometry.row_distance(span), x + dx, taps - 1 - tap);
+  T* to = scratch.data();
+  for (int64_t x = row.begin; x < row.end; x += simd::kWindowBlock, to += taps * simd::kWindowBlock)
+    for (const WindowRowSpan& span : geometry.spans) {
+      if (!geometry.has_neighbour_row(index, span)) continue;
+      const int64_t neighbour = index + geometry.row_distance(span);
+      for (int64_t dx = -span.radius; dx <= span.radius; ++dx) {
+        const int64_t tap = span.first_tap + span.radius + dx;
+        copy_lanes(table, neighbour, x + dx, taps - 1 - tap, to + tap * simd::kWindowBlock);
       }
     }
-  }
   row.weights = scratch.data();
 }
 

@@ -64,8 +64,11 @@ void for_bands(const CpuWindowTable<T>& table, const WindowFeatures<T>& features
   const int64_t rows = table.geometry.num_rows(), step = WindowPlanes<T>::band_rows(table.geometry);
   parallel_for((rows + step - 1) / step, [&](int64_t band, int) {
     const int64_t last = std::min(rows, (band + 1) * step);
-    const WindowPlanes<T> planes(table, features, band * step, last);
-    for (int64_t row = band * step; row < last; ++row) body(planes, row);
+    WindowPlanes<T> planes(table, features, band * step);
+    for (int64_t row = band * step; row < last; ++row) {
+      planes.advance_to(row);
+      body(planes, row);
+    }
   });
 }
 

@@ -62,7 +62,8 @@ class PiecePass {
       block.unary = pass_.unary + node * stride_;
       block.energy = readers_.empty() ? nullptr : energy;
       block.previous = pass_.marginals + node * stride_;
-      block.marginals = pass_.updated + node * stride_;
+      block.marginals =
+          pass_.updated != nullptr ? pass_.updated + node * stride_ : energy + kChunk * stride_;
       block.scratch = scratch;
       block.change = pass_.wants_change ? &change : nullptr;
       simd::kernels<T>().pass(block);

@@ -12,30 +12,36 @@ namespace densefield::cpu {
 
 // Planes of one tap each, row by row: [rows, planes, pitch], 0 where a neighbour is outside.
 // A Gaussian is symmetric: the taps from the centre on are computed, the others are read at
-// the neighbour. A band also holds the earlier rows that its own rows read.
+// the neighbour. Only the rows that one row reads are held: a later row takes the place of
+// the earliest. A place of a row that is outside every time keeps its 0.
 template <typename T>
 class WindowPlanes {
  public:
-  // Rows of a band: few enough for a cache, many against those that neighbours share.
+  // Rows of a band: few enough for balance, many against those that neighbours share.
   static int64_t band_rows(const WindowGeometry& geometry) {
     constexpr int64_t kRows = 32;
     constexpr int64_t kPerShared = 4;
     return std::max(kRows, kPerShared * shared_rows(geometry));
   }
 
-  WindowPlanes(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, int64_t first,
-               int64_t last)
+  // For a band that starts at `first`.
+  WindowPlanes(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, int64_t first)
       : geometry_(table.geometry),
         features_(features),
-        first_(std::max<int64_t>(0, first - shared_rows(geometry_))),
+        next_(std::max<int64_t>(0, first - shared_rows(geometry_))),
         lead_(whole_blocks(geometry_.radius)),
         pitch_(lead_ + whole_blocks(geometry_.extent[2] + geometry_.radius) + simd::kWindowBlock),
-        weights_(host_memory(), (last - first_) * num_planes() * pitch_) {
+        weights_(host_memory(), num_held() * num_planes() * pitch_) {
     std::memset(weights_.data(), 0, static_cast<size_t>(weights_.num_bytes()));
-    for (int64_t row = first_; row < last; ++row) compute_row(row);
   }
 
-  // Calls body(span, tap, dx, weights at the row's pixel 0) for all neighbours that exist.
+  // Computes what is missing up to `row`; rows must rise.
+  void advance_to(int64_t row) {
+    for (; next_ <= row; ++next_) compute_row(next_);
+  }
+
+  // Calls body(span, tap, dx, weights at the row's pixel 0) for all neighbours that exist, of
+  // the row that was advanced to.
   template <typename Body>
   void for_taps(int64_t row, Body body) const {
     for (const WindowRowSpan& span : geometry_.spans) {
@@ -52,9 +58,10 @@ class WindowPlanes {
   static int64_t shared_rows(const WindowGeometry& geometry) {
     return -geometry.row_distance(geometry.spans.front());
   }
+  int64_t num_held() const { return std::min(shared_rows(geometry_) + 1, geometry_.num_rows()); }
   int64_t num_planes() const { return geometry_.num_taps / 2 + 1; }
   const T* plane_row(int64_t row, int64_t plane) const {
-    return weights_.data() + ((row - first_) * num_planes() + plane) * pitch_ + lead_;
+    return weights_.data() + (row % num_held() * num_planes() + plane) * pitch_ + lead_;
   }
 
   void compute_row(int64_t row) {
@@ -82,7 +89,7 @@ class WindowPlanes {
 
   const WindowGeometry& geometry_;
   const WindowFeatures<T>& features_;
-  const int64_t first_;
+  int64_t next_;         // the first row that is not computed
   const int64_t lead_;   // zeros before a row
   const int64_t pitch_;  // of a row with its zeros
   Buffer<T> weights_;

@@ -22,11 +22,12 @@ ConvField<T>::ConvField(std::shared_ptr<const ConvModel<T>> model,
   backend.load_nodes(model_->layout(), unary, std::numeric_limits<T>::infinity(), unary_.data());
   for (const Compatibility<T>& entry : compatibility)
     compatibility_.push_back(make_compatibility_table(backend, entry, num_labels_));
-  pass(false, false, nullptr);
+  pass(false, true, false, nullptr);
 }
 
 template <typename T>
-T ConvField<T>::pass(bool has_messages, bool wants_change, const NodeView<T>* result) {
+T ConvField<T>::pass(bool has_messages, bool keeps_marginals, bool wants_change,
+                     const NodeView<T>* result) {
   WindowPass<T> arguments{};
   arguments.layout = &model_->layout();
   arguments.num_labels = num_labels_;
@@ -37,24 +38,25 @@ T ConvField<T>::pass(bool has_messages, bool wants_change, const NodeView<T>* re
   }
   arguments.unary = unary_.data();
   arguments.marginals = marginals_.data();
-  arguments.updated = updated_.data();
+  arguments.updated = keeps_marginals ? updated_.data() : nullptr;
   arguments.scores = has_messages ? scores_.data() : nullptr;
   arguments.wants_change = wants_change;
   arguments.result = result;
   const T change = model_->backend().window_pass(arguments);
-  std::swap(marginals_, updated_);
+  if (keeps_marginals) std::swap(marginals_, updated_);
   has_scores_ = has_messages && returns_scores_;
   return change;
 }
 
 template <typename T>
 T ConvField<T>::update(bool wants_change) {
-  return pass(true, wants_change, nullptr);
+  return pass(true, true, wants_change, nullptr);
 }
 
 template <typename T>
 void ConvField<T>::finish(NodeView<T> to) {
-  pass(true, false, returns_scores_ ? nullptr : &to);
+  updated_ = MarginRows<T>();  // nobody asks for the last marginals but the caller
+  pass(true, false, false, returns_scores_ ? nullptr : &to);
   if (returns_scores_) store_result(to);
 }
 

@@ -54,7 +54,10 @@ void bind_precision(py::module_& module, const std::string& suffix) {
              const NodeView<T> to = view_channels_first_writable(out);
              const GilReleased released;
              const Buffer<T> diagonal = self.diagonal(group);
-             for (int64_t i = 0; i < to.num_nodes; ++i) to.at(0, i) = diagonal[i];
+             std::vector<T> values(static_cast<size_t>(diagonal.size()));
+             self.backend().download(diagonal.data(), diagonal.size(), values.data());
+             for (int64_t i = 0; i < to.num_nodes; ++i)
+               to.at(0, i) = values[static_cast<size_t>(i)];
            })
       .def("energy_terms", &energies<T, Model>);
 

@@ -59,8 +59,8 @@ class ConvCRF(DenseCRF):
 
     Notes
     -----
-    An update costs O(N k**2 C), independent of the image; the table of weights holds half a
-    window per node. The same input gives the same bits on any number of threads, and in tiles
+    An update costs O(N k**2 C), independent of the image; the table of weights holds a window
+    per node. The same input gives the same bits on any number of threads, and in tiles
     (see `infer`). Divergence and energy are those of the model with the weighted unary.
 
     References

@@ -77,8 +77,8 @@ class WindowKernel:
 
     Notes
     -----
-    Building costs O(N k**2 d) and keeps one weight for each node and pair of opposite
-    neighbours; a filter costs O(N k**2 C). Same bits on any number of threads.
+    Building costs O(N k**2 d) and keeps one weight for each node and neighbour; a filter costs
+    O(N k**2 C). Same bits on any number of threads.
 
     References
     ----------

@@ -56,7 +56,7 @@ class ConvModel {
 };
 
 // Mean field with window kernels. Marginals go back and forth between two buffers, so they
-// can always be stored.
+// can be stored after every update but the last.
 template <typename T>
 class ConvField final : public Field<T> {
  public:
@@ -73,7 +73,7 @@ class ConvField final : public Field<T> {
   void load_marginals(NodeView<const T> from) override;
 
  private:
-  T pass(bool has_messages, bool wants_change, const NodeView<T>* result);
+  T pass(bool has_messages, bool keeps_marginals, bool wants_change, const NodeView<T>* result);
 
   std::shared_ptr<const ConvModel<T>> model_;
   int64_t num_labels_;

@@ -57,7 +57,7 @@ struct WindowPass {
   std::span<const Buffer<T>> self;  // one per kernel, diagonals to leave out; or empty
   const T* unary;                   // [N, stride]
   const T* marginals;               // [N, stride] with margins, before the update
-  T* updated;                       // [N, stride], the marginals after it
+  T* updated;                       // [N, stride], the marginals after it; or nullptr
   T* scores;                        // [N, stride] out, what the softmax is taken of; or nullptr
   bool wants_change;
   const NodeView<T>* result;  // the caller's array for the marginals; or nullptr
