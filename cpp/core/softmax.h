@@ -19,4 +19,17 @@ DF_HD V softmax_gradient(V marginal, V grad, V mean_grad) {
   return marginal * (grad - mean_grad);
 }
 
+// Two labels from the score s = log q_1 - log q_0: the smaller marginal to full precision.
+template <typename V>
+struct BinarySoftmax {
+  V larger_one;   // 1 / (1 + exp(-|s|))
+  V smaller_one;  // exp(-|s|) / (1 + exp(-|s|))
+};
+template <typename V>
+DF_HD BinarySoftmax<V> binary_softmax(V score) {
+  const V rest = exp_nonpositive(smaller(score, -score));
+  const V inverse = Scalar<V>(1) / (Scalar<V>(1) + rest);
+  return {inverse, rest * inverse};
+}
+
 }  // namespace densefield

@@ -69,6 +69,9 @@ class CpuBackend final : public Backend<T> {
                                                   int64_t num_channels) const override {
     return std::make_unique<CpuVertexRows<T>>(as_cpu(lattice), row_stride(num_channels));
   }
+  std::unique_ptr<VertexRows<T>> make_vertex_values(const Lattice<T>& lattice) const override {
+    return std::make_unique<CpuVertexRows<T>>(as_cpu(lattice), 1);
+  }
   void splat(const Lattice<T>& lattice, const T* rows, const T* pre,
              VertexRows<T>& vertices) const override {
     cpu::splat(as_cpu(lattice), rows, pre, as_cpu(vertices));
@@ -106,6 +109,11 @@ class CpuBackend final : public Backend<T> {
   T mean_field_pass(const MeanFieldPass<T>& pass) const override {
     return cpu::mean_field_pass(pass);
   }
+  bool has_binary_pass() const override { return true; }
+  void binary_score(const NodeLayout& layout, NodeView<const T> unary, T* score) const override {
+    cpu::binary_score(as_cpu(layout), unary, score);
+  }
+  void binary_pass(const BinaryPass<T>& pass) const override { cpu::binary_pass(pass); }
 
   std::shared_ptr<const WindowTable<T>> make_window_table(
       const Grid& grid, const WindowOptions& options,
@@ -153,6 +161,9 @@ class CpuBackend final : public Backend<T> {
   }
   void multiply(const T* a, const T* b, int64_t count, T* out) const override {
     for_elements(count, [&](int64_t i) { out[i] = a[i] * b[i]; });
+  }
+  void add(const T* from, int64_t count, T* to) const override {
+    for_elements(count, [&](int64_t i) { to[i] += from[i]; });
   }
   void fill(T value, int64_t count, T* out) const override {
     for_elements(count, [&](int64_t i) { out[i] = value; });

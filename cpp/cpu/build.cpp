@@ -11,6 +11,7 @@
 #include "block_embedder.h"
 #include "densefield/error.h"
 #include "densefield/threads.h"
+#include "neighbours.h"
 
 namespace densefield::cpu {
 
@@ -45,12 +46,12 @@ struct BlockVertices {
   }
 };
 
-// All vertices of a lattice: a table in parts that threads fill and read independently.
+// All vertices of a lattice, from a table in parts that threads fill independently.
 template <typename T, int W>
 class VertexNumbers {
  public:
   VertexNumbers(const std::vector<BlockVertices<W>>& blocks, CpuLattice<T>& lattice)
-      : blocks_(blocks), lattice_(lattice), parts_(kNumParts) {
+      : blocks_(blocks), lattice_(lattice) {
     lattice_.slot_begin.assign(1, 0);
     for (const auto& block : blocks_)
       lattice_.slot_begin.push_back(lattice_.slot_begin.back() +
@@ -64,43 +65,34 @@ class VertexNumbers {
 
   const std::vector<Key<W>>& keys() const { return keys_; }
 
-  int32_t find(const Key<W>& key, int32_t missing) const {
-    const uint64_t hashed = hash(key);
-    const Part& part = parts_[part_of(hashed)];
-    const int32_t entry = part.table.find(key, hashed, -1);
-    return entry < 0 ? missing : part.vertex[static_cast<size_t>(entry)];
-  }
-
  private:
-  struct Part {
-    VertexTable<W> table;
-    std::vector<int32_t> vertex;  // of each entry; its home until the homes are numbered
-  };
-
   void fill_part(size_t p) {
-    Part& part = parts_[p];
+    VertexTable<W> table;
+    std::vector<int32_t> home;  // of each entry
     for (size_t b = 0; b < blocks_.size(); ++b) {
       const BlockVertices<W>& block = blocks_[b];
       const auto first = static_cast<int32_t>(lattice_.slot_begin[b]);
       for (int32_t i = block.part[p]; i < block.part[p + 1]; ++i) {
         const int32_t slot = block.order[static_cast<size_t>(i)];
         const auto entry =
-            static_cast<size_t>(part.table.find_or_add(block.keys[static_cast<size_t>(slot)]));
-        if (entry == part.vertex.size()) part.vertex.push_back(first + slot);
-        home_of_slot_[first + slot] = part.vertex[entry];
+            static_cast<size_t>(table.find_or_add(block.keys[static_cast<size_t>(slot)]));
+        if (entry == home.size()) home.push_back(first + slot);
+        home_of_slot_[first + slot] = home[entry];
       }
     }
   }
 
   // Vertices are numbered in the order of their homes.
   void number_homes() {
-    Buffer<int32_t> vertex_of_home(host_memory(), lattice_.num_slots());
+    vertex_of_home_ = Buffer<int32_t>(host_memory(), lattice_.num_slots());
     std::vector<int32_t> home;
+    home.reserve(static_cast<size_t>(lattice_.num_slots()));
+    keys_.reserve(static_cast<size_t>(lattice_.num_slots()));
     int32_t slot = 0;
     for (const auto& block : blocks_)
       for (const Key<W>& key : block.keys) {
         if (home_of_slot_[slot] == slot) {
-          vertex_of_home[slot] = static_cast<int32_t>(home.size());
+          vertex_of_home_[slot] = static_cast<int32_t>(home.size());
           home.push_back(slot);
           keys_.push_back(key);
         }
@@ -109,10 +101,6 @@ class VertexNumbers {
     lattice_.vertex_count = static_cast<int64_t>(home.size());
     lattice_.home = Buffer<int32_t>(host_memory(), lattice_.vertex_count);
     std::copy(home.begin(), home.end(), lattice_.home.data());
-    parallel_for(kNumParts, [&](int64_t p, int) {
-      for (int32_t& vertex : parts_[static_cast<size_t>(p)].vertex) vertex = vertex_of_home[vertex];
-    });
-    std::swap(vertex_of_home_, vertex_of_home);
   }
 
   // Slots of vertices that have several, by vertex and in the order of the blocks.
@@ -139,33 +127,10 @@ class VertexNumbers {
 
   const std::vector<BlockVertices<W>>& blocks_;
   CpuLattice<T>& lattice_;
-  std::vector<Part> parts_;
   Buffer<int32_t> home_of_slot_;    // [slots]
   Buffer<int32_t> vertex_of_home_;  // [slots], of homes only
   std::vector<Key<W>> keys_;        // [M]
 };
-
-// For every direction, the vertex that follows each one, or `missing`.
-template <typename T, int W>
-std::vector<std::vector<int32_t>> find_successors(const VertexNumbers<T, W>& vertices,
-                                                  const KeySteps<W>& steps, int dim,
-                                                  int32_t missing) {
-  constexpr int64_t kGrain = 2048;  // vertices per task: about 0.1 ms of look-ups
-  const auto num_vertices = static_cast<int64_t>(vertices.keys().size());
-  std::vector<std::vector<int32_t>> next(static_cast<size_t>(dim) + 1,
-                                         std::vector<int32_t>(static_cast<size_t>(num_vertices)));
-  parallel_for((num_vertices + kGrain - 1) / kGrain, [&](int64_t task, int) {
-    const int64_t end = std::min(num_vertices, (task + 1) * kGrain);
-    for (int64_t v = task * kGrain; v < end; ++v) {
-      const Key<W>& key = vertices.keys()[static_cast<size_t>(v)];
-      const auto remainder = static_cast<int64_t>(key.word[0] & ((1u << kRemainderBits) - 1));
-      for (int j = 0; j <= dim; ++j)
-        next[static_cast<size_t>(j)][static_cast<size_t>(v)] =
-            vertices.find(steps.neighbour(key, remainder, dim, j), missing);
-    }
-  });
-  return next;
-}
 
 // Chains of two vertices and more; a vertex without neighbours is left alone by the blur.
 void list_chains(const std::vector<int32_t>& next, const int32_t* home, SlotLists& chains) {
@@ -183,14 +148,14 @@ void list_chains(const std::vector<int32_t>& next, const int32_t* home, SlotList
 }
 
 template <typename T, int W>
-void find_chains(const VertexNumbers<T, W>& vertices, const KeySteps<W>& steps,
+void find_chains(const std::vector<Key<W>>& vertices, const KeySteps<W>& steps,
                  CpuLattice<T>& lattice) {
-  const auto missing = static_cast<int32_t>(lattice.vertex_count);
-  const auto next = find_successors(vertices, steps, lattice.dimension, missing);
-  lattice.chains.resize(next.size());
-  parallel_for(lattice.dimension + 1, [&](int64_t j, int) {
-    list_chains(next[static_cast<size_t>(j)], lattice.home.data(),
-                lattice.chains[static_cast<size_t>(j)]);
+  const NeighbourSearch<W> neighbours(vertices, steps, lattice.dimension);
+  lattice.chains.resize(static_cast<size_t>(lattice.num_corners()));
+  parallel_for(lattice.num_corners(), [&](int64_t j, int) {
+    std::vector<int32_t> next(vertices.size());
+    neighbours.successors(static_cast<int>(j), next);
+    list_chains(next, lattice.home.data(), lattice.chains[static_cast<size_t>(j)]);
   });
 }
 
@@ -207,7 +172,7 @@ void build_tables(const Features<T>& features, const KeyLayout& keys, CpuLattice
         BlockVertices<W>(mine->embed(blocks[static_cast<size_t>(block)]));
   });
   const VertexNumbers<T, W> vertices(vertices_of_block, lattice);
-  find_chains<T, W>(vertices, make_key_steps<W>(keys), lattice);
+  find_chains<T, W>(vertices.keys(), make_key_steps<W>(keys), lattice);
 }
 
 template <typename T, typename E>

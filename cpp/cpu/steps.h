@@ -58,6 +58,12 @@ void diagonal_grid(const CpuLattice<T>&, T* out);
 template <typename T>
 T mean_field_pass(const MeanFieldPass<T>&);
 
+// binary_pass.cpp
+template <typename T>
+void binary_score(const CpuLayout&, NodeView<const T> unary, T* score);
+template <typename T>
+void binary_pass(const BinaryPass<T>&);
+
 // energy.cpp
 template <typename T>
 PairwiseEnergy pairwise_energy(const CpuLayout&, const T* marginals, const T* messages,

@@ -23,9 +23,8 @@ class VertexTable {
     keys_.clear();
   }
 
-  int32_t find_or_add(const Key<W>& key) { return find_or_add(key, hash(key)); }
-  int32_t find_or_add(const Key<W>& key, uint64_t hashed) {
-    size_t cell = first_cell(hashed);
+  int32_t find_or_add(const Key<W>& key) {
+    size_t cell = first_cell(key);
     for (; cells_[cell] != kEmpty; cell = (cell + 1) & mask())
       if (keys_[static_cast<size_t>(cells_[cell])] == key) return cells_[cell];
     const int32_t number = size();
@@ -35,24 +34,19 @@ class VertexTable {
     return number;
   }
 
-  // The number of a key, or `missing`.
-  int32_t find(const Key<W>& key, uint64_t hashed, int32_t missing) const {
-    for (size_t cell = first_cell(hashed); cells_[cell] != kEmpty; cell = (cell + 1) & mask())
-      if (keys_[static_cast<size_t>(cells_[cell])] == key) return cells_[cell];
-    return missing;
-  }
-
  private:
   static constexpr int32_t kEmpty = -1;
 
   size_t mask() const { return cells_.size() - 1; }
-  size_t first_cell(uint64_t hashed) const { return static_cast<size_t>(hashed >> (64 - bits_)); }
+  size_t first_cell(const Key<W>& key) const {
+    return static_cast<size_t>(hash(key) >> (64 - bits_));
+  }
 
   void grow() {
     ++bits_;
     cells_.assign(size_t{1} << bits_, kEmpty);
     for (int32_t number = 0; number < size(); ++number) {
-      size_t cell = first_cell(hash(keys_[static_cast<size_t>(number)]));
+      size_t cell = first_cell(keys_[static_cast<size_t>(number)]);
       while (cells_[cell] != kEmpty) cell = (cell + 1) & mask();
       cells_[cell] = number;
     }

@@ -19,13 +19,18 @@ size_t expected_size(CompatibilityForm form, int64_t num_labels) {
 }  // namespace
 
 template <typename T>
-CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
-                                               const Compatibility<T>& compatibility,
-                                               int64_t num_labels) {
+void check_compatibility_size(const Compatibility<T>& compatibility, int64_t num_labels) {
   if (compatibility.values.size() != expected_size(compatibility.form, num_labels))
     fail_value("compatibility has " + std::to_string(compatibility.values.size()) +
                " values, which does not fit the " + std::to_string(num_labels) +
                " labels of the unary; pass (C,) or (C, C) values for C labels");
+}
+
+template <typename T>
+CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
+                                               const Compatibility<T>& compatibility,
+                                               int64_t num_labels) {
+  check_compatibility_size(compatibility, num_labels);
   const int64_t stride = backend.row_stride(num_labels);
   const int64_t rows = compatibility.form == CompatibilityForm::matrix ? num_labels : 1;
   std::vector<T> padded(static_cast<size_t>(rows * stride), T(0));
@@ -47,6 +52,8 @@ CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
   return table;
 }
 
+template void check_compatibility_size(const Compatibility<float>&, int64_t);
+template void check_compatibility_size(const Compatibility<double>&, int64_t);
 template CompatibilityTable<float> make_compatibility_table(Backend<float>&,
                                                             const Compatibility<float>&, int64_t);
 template CompatibilityTable<double> make_compatibility_table(Backend<double>&,

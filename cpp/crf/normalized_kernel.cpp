@@ -9,15 +9,15 @@ namespace {
 template <typename T>
 Buffer<T> normalization_scales(Backend<T>& backend, const NodeLayout& layout,
                                const Lattice<T>& lattice, bool square_root) {
-  const int64_t num_nodes = layout.num_nodes(), stride = backend.row_stride(1);
-  Buffer<T> rows(backend.memory(), num_nodes * stride);
+  const int64_t num_nodes = layout.num_nodes();
+  Buffer<T> rows(backend.memory(), num_nodes);
   backend.fill(T(1), rows.size(), rows.data());
-  const auto vertices = backend.make_vertex_rows(lattice, 1);
+  const auto vertices = backend.make_vertex_values(lattice);
   backend.splat(lattice, rows.data(), nullptr, *vertices);
   backend.blur(lattice, false, *vertices);
   backend.slice(lattice, *vertices, nullptr, lattice.slice_scale(), rows.data());
   Buffer<T> scales(backend.memory(), num_nodes);
-  backend.normalizer(layout, rows.data(), stride, square_root, scales.data());
+  backend.normalizer(layout, rows.data(), 1, square_root, scales.data());
   return scales;
 }
 

@@ -61,7 +61,9 @@ void bind_precision(py::module_& module, const std::string& suffix) {
            })
       .def("energy_terms", &energies<T, Model>);
 
-  bind_field<T, ConvField<T>, Model>(module, "ConvField" + suffix);
+  bind_field<T, ConvField<T>, Model>(module, "ConvField" + suffix, [](auto&&... arguments) {
+    return std::make_shared<ConvField<T>>(std::forward<decltype(arguments)>(arguments)...);
+  });
 }
 
 }  // namespace

@@ -79,15 +79,15 @@ py::tuple energies(const Model& model, const CompatibilityList<T>& list, const A
 }
 
 // A field F of a model: made from it, the compatibilities, the unary and one flag.
-template <typename T, typename F, typename Model>
-void bind_field(py::module_& module, const std::string& name) {
+template <typename T, typename F, typename Model, typename Make>
+void bind_field(py::module_& module, const std::string& name, Make make) {
   py::class_<F, std::shared_ptr<F>>(module, name.c_str())
-      .def(py::init([](std::shared_ptr<Model> model, const CompatibilityList<T>& list,
-                       const Array<T>& unary, bool flag) {
+      .def(py::init([make](std::shared_ptr<Model> model, const CompatibilityList<T>& list,
+                           const Array<T>& unary, bool flag) {
         const NodeView<const T> view = view_channels_first(unary);
         const auto compatibility = compatibility_from(list);
         const GilReleased released;
-        return std::make_shared<F>(std::move(model), compatibility, view, flag);
+        return make(std::move(model), compatibility, view, flag);
       }))
       .def("run", [](F& self, int iterations, double tolerance, const py::object& callback,
                      Array<T> out) { return run<T>(self, iterations, tolerance, callback, out); })

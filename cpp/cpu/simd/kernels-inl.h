@@ -224,6 +224,7 @@ void blur_chains(const int64_t* start, const int32_t* slot, int64_t begin, int64
 #include "grid-inl.h"
 #include "pass-inl.h"
 #include "transpose-inl.h"
+#include "two_labels-inl.h"
 
 namespace densefield::simd {
 namespace {
@@ -232,8 +233,8 @@ template <typename T>
 Kernels<T> make_kernels(decltype(Kernels<T>::embed) embed) {
   return {embed,           &splat<T>,       &slice<T>,           &join_rows<T>,
           &spread_rows<T>, &blur_chains<T>, &grid_splat<T>,      &grid_slice<T>,
-          &add_rows<T>,    &filter_line<T>, &mean_field_pass<T>, &load_rows<T>,
-          &store_rows<T>};
+          &add_rows<T>,    &filter_line<T>, &mean_field_pass<T>, &binary_pass<T>,
+          &load_rows<T>,   &store_rows<T>};
 }
 
 }  // namespace

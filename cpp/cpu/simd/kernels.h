@@ -98,6 +98,28 @@ struct PassBlock {
   T* change;          // out, largest |marginal - previous|; or nullptr
 };
 
+// One kernel's part in a pass over a block of nodes with two labels. Rows are single values.
+template <typename T>
+struct BinaryPart {
+  BlockCorners<T> corners;   // of a lattice
+  const GridBlock<T>* grid;  // of a spatial kernel; nullptr: a lattice
+  const T* vertices;         // as in PassKernel
+  T* sums;
+  const T* pre;   // [count]
+  const T* post;  // [count]
+  T coupling;     // what a message is multiplied by and subtracted from the score
+};
+
+template <typename T>
+struct BinaryBlock {
+  int64_t count;
+  int num_kernels;
+  const BinaryPart<T>* kernels;
+  const T* score;  // [count]
+  T* marginal_0;   // [count] out; or nullptr
+  T* marginal_1;   // [count] out; or nullptr
+};
+
 template <typename T>
 struct Kernels {
   using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
@@ -127,6 +149,7 @@ struct Kernels {
   // to[i] = tap[0] line[reach][i] + sum over r of tap[r] (line[reach-r][i] + line[reach+r][i])
   void (*filter_line)(const T* const* line, const T* tap, int64_t reach, int64_t count, T* to);
   void (*pass)(PassBlock<T>);
+  void (*binary_pass)(const BinaryBlock<T>&);
   // rows[i][c] = from[c * channel_stride + i]; `padding` behind the last channel.
   void (*load_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
                     T padding, T* rows, int64_t stride);

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "densefield/buffer.h"
+#include "densefield/error.h"
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
 #include "densefield/reverse.h"
@@ -62,6 +63,21 @@ struct PairwiseEnergy {
   double self = 0;   // the part with i = j
 };
 
+// The same for two labels, on one number per node, docs/maths.md "Two labels": with
+// t = q_1 - q_0 the score s = log q_1 - log q_0 of the next update is
+// score - sum over kernels of coupling K~ t, and t = tanh(s / 2).
+template <typename T>
+struct BinaryPass {
+  const NodeLayout* layout;
+  std::span<const LatticeKernel<T>> kernels;
+  std::span<const T> coupling;                               // one per kernel
+  std::span<const std::unique_ptr<VertexRows<T>>> vertices;  // one per kernel, single values
+  bool has_messages;
+  bool splats;
+  const T* score;             // [N] without messages
+  const NodeView<T>* result;  // the caller's array for both marginals; or nullptr
+};
+
 template <typename T>
 class Backend {
  public:
@@ -88,6 +104,8 @@ class Backend {
   virtual int max_grid_kernel_axes() const = 0;
   virtual std::unique_ptr<VertexRows<T>> make_vertex_rows(const Lattice<T>&,
                                                           int64_t num_channels) const = 0;
+  // For rows of one value per node without padding, stride 1.
+  virtual std::unique_ptr<VertexRows<T>> make_vertex_values(const Lattice<T>&) const = 0;
   // vertices = S^T diag(pre) rows; pre may be nullptr.
   virtual void splat(const Lattice<T>&, const T* rows, const T* pre, VertexRows<T>&) const = 0;
   // vertices = B vertices, or B^T with the directions in reverse order.
@@ -102,6 +120,16 @@ class Backend {
 
   // Returns max |change of a marginal| where asked for, else 0.
   virtual T mean_field_pass(const MeanFieldPass<T>&) const = 0;
+
+  // Two labels on one number per node: a backend without it says so and is never asked to.
+  virtual bool has_binary_pass() const { return false; }
+  // score[i] = U_0 - U_1
+  virtual void binary_score(const NodeLayout&, NodeView<const T> /*unary*/, T* /*score*/) const {
+    throw Error(Error::Kind::runtime, "this backend has no pass for two labels");
+  }
+  virtual void binary_pass(const BinaryPass<T>&) const {
+    throw Error(Error::Kind::runtime, "this backend has no pass for two labels");
+  }
 
   // The merged weights of a sum of window kernels; O(N taps). Several terms that are normalised
   // need cells of one node. Throws Error (memory) where the table would not fit.
@@ -144,6 +172,8 @@ class Backend {
                           T* out) const = 0;
   // out = a * b, element by element.
   virtual void multiply(const T* a, const T* b, int64_t count, T* out) const = 0;
+  // to += from
+  virtual void add(const T* from, int64_t count, T* to) const = 0;
   virtual void fill(T value, int64_t count, T* out) const = 0;
 
   virtual PairwiseEnergy pairwise_energy(const NodeLayout&, const T* marginals, const T* messages,

@@ -101,6 +101,13 @@ class MeanField final : public Field<T> {
 template <typename T>
 std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary);
 
+// Mean field by the way that suits the model: two labels whose marginals need not be kept take
+// half the work.
+template <typename T>
+std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> model,
+                                          const std::vector<Compatibility<T>>& compatibility,
+                                          NodeView<const T> unary, bool keeps_marginals);
+
 template <typename T>
 struct InferenceOptions {
   int iterations = 10;

@@ -1,0 +1,136 @@
+// The fused update of a field with two labels, block by block; the arithmetic is
+// simd/binary-inl.h.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "densefield/threads.h"
+#include "simd/kernels.h"
+#include "steps.h"
+
+namespace densefield::cpu {
+namespace {
+
+// What one worker needs, for the largest block.
+template <typename T>
+struct BinaryScratch {
+  std::vector<simd::BinaryPart<T>> parts;
+  std::vector<simd::GridBlock<T>> grids;
+  std::vector<T> vertices;  // copies of the block's slots
+  std::vector<T> marginal_0, marginal_1;
+};
+
+template <typename T>
+struct BinaryBlockPass {
+  const BinaryPass<T>& pass;
+
+  void run(int64_t index, BinaryScratch<T>& scratch) const {
+    const CpuLayout& layout = as_cpu(*pass.layout);
+    const Block& block = layout.blocks()[static_cast<size_t>(index)];
+    const int64_t count = block.end - block.begin;
+    place_parts(index, block, scratch);
+    simd::BinaryBlock<T> work{count,
+                              static_cast<int>(pass.kernels.size()),
+                              scratch.parts.data(),
+                              pass.score + block.begin,
+                              nullptr,
+                              nullptr};
+    if (pass.result != nullptr) {
+      scratch.marginal_0.resize(static_cast<size_t>(count));
+      scratch.marginal_1.resize(static_cast<size_t>(count));
+      work.marginal_0 = scratch.marginal_0.data();
+      work.marginal_1 = scratch.marginal_1.data();
+    }
+    simd::kernels<T>().binary_pass(work);
+    if (pass.result != nullptr) {
+      store(layout, block, scratch.marginal_0.data(), 0);
+      store(layout, block, scratch.marginal_1.data(), 1);
+    }
+  }
+
+ private:
+  void place_parts(int64_t index, const Block& block, BinaryScratch<T>& scratch) const {
+    scratch.parts.assign(pass.kernels.size(), {});
+    scratch.grids.resize(pass.kernels.size());
+    size_t num_copied = 0;
+    for (const auto& kernel : pass.kernels)
+      if (!as_cpu(*kernel.lattice).grid)
+        num_copied += static_cast<size_t>(as_cpu(*kernel.lattice).slots_of_block(index));
+    scratch.vertices.resize(num_copied);
+    T* vertices = scratch.vertices.data();
+    for (size_t m = 0; m < pass.kernels.size(); ++m) {
+      const LatticeKernel<T>& kernel = pass.kernels[m];
+      const CpuLattice<T>& lattice = as_cpu(*kernel.lattice);
+      CpuVertexRows<T>& rows = as_cpu(*pass.vertices[m]);
+      T* slots = rows.slots.data() + lattice.slot_begin[static_cast<size_t>(index)];
+      const auto num_slots = static_cast<size_t>(lattice.slots_of_block(index));
+      simd::BinaryPart<T>& part = scratch.parts[m];
+      part.pre = kernel.pre.data() + block.begin;
+      part.post = kernel.post.data() + block.begin;
+      part.coupling = pass.coupling[m];
+      if (lattice.grid) {
+        scratch.grids[m] = grid_block(lattice, index);
+        part.grid = &scratch.grids[m];
+        if (pass.has_messages) part.vertices = rows.nodes.data();
+      } else {
+        const int64_t entry = block.begin * lattice.num_corners();
+        part.corners = {block.end - block.begin, lattice.num_corners(),
+                        lattice.weight.data() + entry, lattice.corner.data() + entry};
+        // The block's values are read from a copy, because its sums go where they stood.
+        if (pass.has_messages) part.vertices = std::copy_n(slots, num_slots, vertices) - num_slots;
+        vertices += num_slots;
+      }
+      if (!pass.splats) continue;
+      std::fill_n(slots, num_slots, T(0));
+      part.sums = slots;
+    }
+  }
+
+  void store(const CpuLayout& layout, const Block& block, const T* values, int64_t label) const {
+    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
+      const Run& run = layout.run(r);
+      T* to = &pass.result->at(label, run.node);
+      for (int64_t i = 0; i < run.length; ++i) to[i * pass.result->node_stride] = values[i];
+      values += run.length;
+    }
+  }
+};
+
+}  // namespace
+
+template <typename T>
+void binary_score(const CpuLayout& layout, NodeView<const T> unary, T* score) {
+  parallel_for(layout.num_blocks(), [&](int64_t index, int) {
+    const Block& block = layout.blocks()[static_cast<size_t>(index)];
+    T* to = score + block.begin;
+    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
+      const Run& run = layout.run(r);
+      const T* label_0 = &unary.at(0, run.node);
+      const T* label_1 = &unary.at(1, run.node);
+      for (int64_t i = 0; i < run.length; ++i)
+        *to++ = label_0[i * unary.node_stride] - label_1[i * unary.node_stride];
+    }
+  });
+}
+
+template <typename T>
+void binary_pass(const BinaryPass<T>& pass) {
+  const int64_t num_blocks = as_cpu(*pass.layout).num_blocks();
+  const BinaryBlockPass<T> body{pass};
+  const int num_workers = static_cast<int>(std::min<int64_t>(num_threads(), num_blocks));
+  std::vector<BinaryScratch<T>> scratch(static_cast<size_t>(num_workers));
+  parallel_for(num_blocks, num_workers, [&](int64_t index, int worker) {
+    body.run(index, scratch[static_cast<size_t>(worker)]);
+  });
+  if (pass.splats)
+    for (size_t m = 0; m < pass.kernels.size(); ++m)
+      sum_slots(as_cpu(*pass.kernels[m].lattice), as_cpu(*pass.vertices[m]));
+}
+
+#define DF_INSTANTIATE(T)                                              \
+  template void binary_score(const CpuLayout&, NodeView<const T>, T*); \
+  template void binary_pass(const BinaryPass<T>&);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
+
+}  // namespace densefield::cpu

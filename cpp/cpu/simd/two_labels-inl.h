@@ -1,0 +1,129 @@
+// The fused mean-field pass for two labels, on one number per node: backend.h, BinaryPass.
+// Messages are gathered point by point; the rest is done for a vector of points at once.
+#pragma once
+
+namespace densefield::simd {
+namespace {
+
+template <typename T>
+struct BinaryChunk {
+  const BinaryBlock<T>& block;
+  int64_t first;
+  int64_t count;
+  T* score;    // [kPassChunk] scratch
+  T* message;  // [kPassChunk] scratch
+  T* line;     // [kLineRows] scratch
+
+  template <typename Body>
+  DF_HD void for_vectors(Body body) const {
+    for (int64_t p = 0; p < kPassChunk; p += kLanes<T>) body(p);
+  }
+
+  template <int K>
+  DF_HD void slice(const BinaryPart<T>& kernel) const {
+    const int corners = K > 0 ? K : kernel.corners.num_corners;
+    for (int64_t p = 0; p < count; ++p) {
+      const int64_t entry = (first + p) * corners;
+      Row<T, kSingle> sum(nullptr, 1);
+      slice_point(kernel.corners.weight + entry, kernel.corners.corner + entry, corners,
+                  kernel.vertices, 1, sum);
+      message[p] = sum.get(0);
+    }
+  }
+
+  DF_HD void slice_grid(const BinaryPart<T>& kernel, RunCursor cursor) const {
+    for_run_pieces(*kernel.grid, cursor, count,
+                   [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+                     slice_piece<Row<T, kSingle>>(
+                         *kernel.grid, run, skip, piece, kernel.vertices, 1, 1, line,
+                         [&](int64_t p, auto value) { message[p0 + p] = value(0); });
+                   });
+  }
+
+  DF_HD void add_message(const BinaryPart<T>& kernel) const {
+    for (int64_t p = 0; p < count; ++p) message[p] *= kernel.post[first + p];
+    for_vectors([&](int64_t p) {
+      store(score + p, load(score + p) - kernel.coupling * load(message + p));
+    });
+  }
+
+  // Scores become t = q_1 - q_0; marginals go out where asked.
+  DF_HD void squash() const {
+    T high[kPassChunk];
+    for_vectors([&](int64_t p) {
+      const Vec<T> s = load(score + p);
+      const auto [larger_one, smaller_one] = binary_softmax(s);
+      const Vec<T> gap = larger_one - smaller_one;
+      store(score + p, s < Vec<T>{} ? -gap : gap);
+      store_unaligned(high + p, s < Vec<T>{} ? smaller_one : larger_one);
+      store(message + p, s < Vec<T>{} ? larger_one : smaller_one);
+    });
+    if (block.marginal_1 == nullptr) return;
+    for (int64_t p = 0; p < count; ++p) {
+      block.marginal_0[first + p] = message[p];
+      block.marginal_1[first + p] = high[p];
+    }
+  }
+
+  template <int K>
+  DF_HD void splat(const BinaryPart<T>& kernel) const {
+    const int corners = K > 0 ? K : kernel.corners.num_corners;
+    for (int64_t p = 0; p < count; ++p) {
+      const int64_t entry = (first + p) * corners;
+      Row<T, kSingle> value(nullptr, 1);
+      value.set(0, kernel.pre[first + p] * score[p]);
+      splat_point(kernel.corners.weight + entry, kernel.corners.corner + entry, corners, value,
+                  kernel.sums, 1);
+    }
+  }
+
+  DF_HD void splat_grid(const BinaryPart<T>& kernel, RunCursor cursor) const {
+    for_run_pieces(
+        *kernel.grid, cursor, count,
+        [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+          splat_piece<Row<T, kSingle>>(
+              *kernel.grid, run, skip, piece, kernel.sums, 1, 1, line,
+              [&](int64_t p, int) { return kernel.pre[first + p0 + p] * score[p0 + p]; });
+        });
+  }
+};
+
+template <typename T>
+void binary_pass(const BinaryBlock<T>& block) {
+  alignas(kRowBytes) T score[kPassChunk] = {};
+  alignas(kRowBytes) T message[kPassChunk] = {};
+  T line[kLineRows];
+  // All spatial kernels walk through the same runs.
+  RunCursor cursor;
+  const GridBlock<T>* grid = nullptr;
+  for (int m = 0; m < block.num_kernels; ++m)
+    if (block.kernels[m].grid != nullptr) grid = block.kernels[m].grid;
+  for (int64_t first = 0; first < block.count; first += kPassChunk) {
+    const int64_t rest = block.count - first;
+    const BinaryChunk<T> chunk{block, first,   rest < kPassChunk ? rest : kPassChunk,
+                               score, message, line};
+    for (int64_t p = 0; p < chunk.count; ++p) score[p] = block.score[first + p];
+    for (int m = 0; m < block.num_kernels; ++m) {
+      const BinaryPart<T>& kernel = block.kernels[m];
+      if (kernel.vertices == nullptr) continue;
+      if (kernel.grid != nullptr)
+        chunk.slice_grid(kernel, cursor);
+      else
+        with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template slice<k>(kernel); });
+      chunk.add_message(kernel);
+    }
+    chunk.squash();
+    for (int m = 0; m < block.num_kernels; ++m) {
+      const BinaryPart<T>& kernel = block.kernels[m];
+      if (kernel.sums == nullptr) continue;
+      if (kernel.grid != nullptr)
+        chunk.splat_grid(kernel, cursor);
+      else
+        with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template splat<k>(kernel); });
+    }
+    if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
+  }
+}
+
+}  // namespace
+}  // namespace densefield::simd
