@@ -70,6 +70,38 @@ def exact_filter(values: ArrayLike, features: ArrayLike) -> Float64Array:
     return out
 
 
+def exact_filter_vjp(
+    values: ArrayLike, features: ArrayLike, grad_out: ArrayLike
+) -> tuple[Float64Array, Float64Array]:
+    """Differentiate ``sum(grad_out * exact_filter(values, features))``.
+
+    Parameters
+    ----------
+    values, grad_out : (N, C) arrays of float
+        Input of the filter, and the gradient arriving at its output.
+    features : (N, d) array of float
+        Where each point lies, in units of the kernel's standard deviation.
+
+    Returns
+    -------
+    grad_values : (N, C) ndarray of float64
+        ``K g``: the kernel is symmetric.
+    grad_features : (N, d) ndarray of float64
+        ``-sum_j K_ij (g_i.v_j + v_i.g_j) (f_i - f_j)``.
+    """
+    points = as_features(features)
+    signal = as_rows("values", values, num_rows=len(points))
+    upstream = as_rows("grad_out", grad_out, num_rows=len(points))
+    grad_features = np.empty_like(points)
+    for block in _blocks(len(points)):
+        pair = _kernel_rows(points[block], points)
+        pair *= upstream[block] @ signal.T + signal[block] @ upstream.T
+        for axis, position in enumerate(points.T):
+            difference = position[block, None] - position[None, :]
+            grad_features[block, axis] = -(pair * difference).sum(axis=1)
+    return exact_filter(upstream, points), grad_features
+
+
 def _blocks(num_points: int) -> Iterator[slice]:
     size = max(1, _PAIRS_PER_BLOCK // max(1, num_points))
     for start in range(0, num_points, size):

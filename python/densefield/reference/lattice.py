@@ -151,11 +151,14 @@ class Lattice:
 
     def diagonal_formula(self) -> Float64Array:
         """Compute K_ii as if no vertex were missing: alpha sum_kl b_k b_l beta_kl, maths §4."""
-        corner = np.arange(self.dim + 1)
-        steps = np.abs(corner[:, None] - corner[None, :])
-        beta = 0.5**steps + 0.5 ** (self.dim + 1 - steps)
-        np.fill_diagonal(beta, 1.0 + 0.5**self.dim)  # no step, all forwards, all backwards
+        beta = _blur_between_corners(self.dim)
         return np.asarray(self.alpha * np.einsum("nk,kl,nl->n", self.weights, beta, self.weights))
+
+    def diagonal_vjp(self, grad_diagonal: ArrayLike) -> Float64Array:
+        """Differentiate ``sum(grad_diagonal * diagonal_formula())`` for the features, (N, d)."""
+        upstream = np.asarray(grad_diagonal, dtype=np.float64)[:, None]
+        beta = _blur_between_corners(self.dim)  # symmetric, hence twice one side
+        return self._weights_vjp(2.0 * self.alpha * upstream * (self.weights @ beta))
 
 
 class _Simplex(NamedTuple):
@@ -166,6 +169,15 @@ class _Simplex(NamedTuple):
 def _scales(dim: int) -> Float64Array:
     index = np.arange(dim, dtype=np.float64)
     return np.asarray(np.sqrt(2.0 / 3.0) * (dim + 1) / np.sqrt((index + 1.0) * (index + 2.0)))
+
+
+def _blur_between_corners(dim: int) -> Float64Array:
+    """Factors beta of maths §4: what the blur carries from one corner of a simplex to another."""
+    corner = np.arange(dim + 1)
+    steps = np.abs(corner[:, None] - corner[None, :])
+    beta = 0.5**steps + 0.5 ** (dim + 1 - steps)
+    np.fill_diagonal(beta, 1.0 + 0.5**dim)  # no step, all forwards, all backwards
+    return np.asarray(beta)
 
 
 def _elevate(points: Float64Array) -> Float64Array:

@@ -18,6 +18,14 @@ Normalization = Literal["none", "before", "after", "symmetric"]
 
 NORMALIZATION_MODES: tuple[str, ...] = get_args(Normalization)
 
+# Powers of D on the left and on the right of K.
+NORM_POWERS: dict[str, tuple[float, float]] = {
+    "none": (0.0, 0.0),
+    "before": (0.0, -1.0),
+    "after": (-1.0, 0.0),
+    "symmetric": (-0.5, -0.5),
+}
+
 _NORM_EPSILON = 1e-20  # keeps an isolated point's norm away from 0, maths §3
 
 
@@ -27,6 +35,11 @@ class Operator(NamedTuple):
     apply: Apply
     diagonal: Float64Array  # (N,)
     apply_transpose: Apply
+
+
+def kernel_norm(apply: Apply, num_points: int) -> Float64Array:
+    """Compute the diagonal of D, the kernel applied to ones, (N,)."""
+    return apply(np.ones((num_points, 1)))[:, 0] + _NORM_EPSILON
 
 
 def normalize(
@@ -68,13 +81,8 @@ def normalize(
         plain, adjoint = _multiply_by(matrix), _multiply_by(matrix.T)
         kernel_diagonal = np.diagonal(matrix).copy()
     num_points = len(kernel_diagonal)
-    norm = plain(np.ones((num_points, 1)))[:, 0] + _NORM_EPSILON
-    power_left, power_right = {
-        "none": (0.0, 0.0),
-        "before": (0.0, -1.0),
-        "after": (-1.0, 0.0),
-        "symmetric": (-0.5, -0.5),
-    }[mode]
+    norm = kernel_norm(plain, num_points)
+    power_left, power_right = NORM_POWERS[mode]
     left, right = norm[:, None] ** power_left, norm[:, None] ** power_right
 
     def apply(values: Float64Array) -> Float64Array:

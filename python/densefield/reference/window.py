@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Literal
 
@@ -13,6 +13,7 @@ from .arrays import Float64Array, as_features, as_rows
 from .exact import exact_kernel_matrix
 
 WindowShape = Literal["square", "diamond"]
+Slices = tuple[slice, ...]
 
 
 def window_kernel_matrix(
@@ -69,18 +70,71 @@ def window_filter(
     (N, C) ndarray of float64
     """
     points = _grid_features(features, shape)
-    _check_window(filter_size, window)
     signal = as_rows("values", values, num_rows=len(points))
     grid_points = points.reshape(*shape, -1)
     grid_signal = signal.reshape(*shape, signal.shape[1])
     out = np.zeros_like(grid_signal)
-    for offset in _window_offsets(shape, filter_size, window):
-        # The pairs (here, there = here + offset) for which both lie in the grid.
-        here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, shape, strict=True))
-        there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, shape, strict=True))
-        squared = ((grid_points[here] - grid_points[there]) ** 2).sum(axis=-1, keepdims=True)
-        out[here] += np.exp(-0.5 * squared) * grid_signal[there]
+    for here, there in _pairs_of_nodes(shape, filter_size, window):
+        weight = _gaussian(grid_points[here] - grid_points[there])
+        out[here] += weight * grid_signal[there]
     return out.reshape(signal.shape)
+
+
+def window_filter_vjp(
+    values: ArrayLike,
+    features: ArrayLike,
+    grad_out: ArrayLike,
+    *,
+    shape: Sequence[int],
+    filter_size: int,
+    window: WindowShape = "square",
+) -> tuple[Float64Array, Float64Array]:
+    """Differentiate ``sum(grad_out * window_filter(values, features))``: maths §5, "Gradients".
+
+    Parameters
+    ----------
+    values, grad_out : (N, C) arrays of float
+        Input of the filter, and the gradient arriving at its output.
+    features, shape, filter_size, window
+        As for `window_kernel_matrix`.
+
+    Returns
+    -------
+    grad_values : (N, C) ndarray of float64
+    grad_features : (N, d) ndarray of float64
+    """
+    points = _grid_features(features, shape)
+    signal = as_rows("values", values, num_rows=len(points))
+    upstream = as_rows("grad_out", grad_out, num_rows=len(points))
+    grid_points = points.reshape(*shape, -1)
+    grid_signal = signal.reshape(*shape, signal.shape[1])
+    grid_upstream = upstream.reshape(*shape, signal.shape[1])
+    grad_values, grad_features = np.zeros_like(grid_signal), np.zeros_like(grid_points)
+    for here, there in _pairs_of_nodes(shape, filter_size, window):
+        difference = grid_points[here] - grid_points[there]
+        weight = _gaussian(difference)
+        grad_values[there] += weight * grid_upstream[here]
+        grad_weight = (grid_upstream[here] * grid_signal[there]).sum(axis=-1, keepdims=True)
+        step = grad_weight * weight * difference
+        grad_features[here] -= step
+        grad_features[there] += step
+    return grad_values.reshape(signal.shape), grad_features.reshape(points.shape)
+
+
+def _gaussian(difference: Float64Array) -> Float64Array:
+    return np.asarray(np.exp(-0.5 * (difference**2).sum(axis=-1, keepdims=True)))
+
+
+def _pairs_of_nodes(
+    shape: Sequence[int], filter_size: int, window: WindowShape
+) -> Iterator[tuple[Slices, Slices]]:
+    """Yield for each offset the nodes here and those at here + offset, both in the grid."""
+    _check_window(filter_size, window)
+    for offset in _window_offsets(shape, filter_size, window):
+        steps = list(zip(offset, shape, strict=True))
+        here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in steps)
+        there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in steps)
+        yield here, there
 
 
 def _window_offsets(
