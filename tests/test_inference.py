@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import densefield as df
+from densefield import reference
 
 Array = NDArray[Any]
 GRID = (20, 30)
@@ -262,3 +263,34 @@ def test_import_is_silent_and_brings_in_nothing_large() -> None:
     large = "{'torch', 'jax', 'PIL', 'click', 'tqdm', 'scipy', 'threadpoolctl'}"
     finished = run(f"import densefield, sys; assert not {large} & set(sys.modules)")
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
+# Scores
+
+
+def test_scores_are_what_the_last_softmax_is_taken_of() -> None:
+    rng = np.random.default_rng(3)
+    unary, matrix = rng.normal(size=(3, 6, 7)), rng.normal(size=(3, 3))
+    kernel = df.Gaussian(sigma_space=1, method="lattice", normalization="none")
+    options: Any = {"compatibility": matrix, "iterations": 4}
+    scores = df.DenseCRF([kernel], **options, output="scores").infer(unary)
+    q = df.DenseCRF([kernel], **{**options, "iterations": 3}).infer(unary)
+    lattice = df.PermutohedralLattice(reference.grid_positions((6, 7)))
+    message = lattice.filter(q.reshape(3, -1).T).T.reshape(3, 6, 7)
+    expected = -unary - np.einsum("lk,kyx->lyx", matrix, message)
+    # Sums of float64 of size 10.
+    np.testing.assert_allclose(scores, expected, atol=1e-13)
+
+
+def test_scores_without_iterations_are_minus_the_unary() -> None:
+    unary = np.random.default_rng(3).normal(size=(3, 6))
+    crf = df.DenseCRF([df.Gaussian(sigma_space=1)], iterations=0, output="scores")
+    np.testing.assert_array_equal(crf.infer(unary), -unary)
+
+
+@pytest.mark.parametrize("options", [{"tolerance": 0.1}, {}])
+def test_scores_exclude_what_looks_at_marginals(options: Any) -> None:
+    crf = df.DenseCRF([], output="scores", **options)
+    callback = None if options else lambda iteration, q: False
+    with pytest.raises(ValueError, match="output='scores' excludes a callback and tolerance"):
+        crf.infer(np.zeros((2, 3)), callback=callback)

@@ -67,12 +67,12 @@ struct BlockPass {
     T change = 0;
     const int64_t first = block.begin * stride;
     T* marginals = pass.marginals != nullptr ? pass.marginals + first : scratch.marginals.data();
-    simd::kernels<T>().pass({block.end - block.begin, stride, pass.num_labels,
-                             static_cast<int>(pass.kernels.size()), scratch.parts.data(),
-                             pass.unary + first,
-                             pass.energy != nullptr ? pass.energy + first : nullptr,
-                             pass.previous != nullptr ? pass.previous + first : nullptr, marginals,
-                             scratch.rows.data(), pass.wants_change ? &change : nullptr});
+    simd::kernels<T>().pass(
+        {block.end - block.begin, stride, pass.num_labels, static_cast<int>(pass.kernels.size()),
+         scratch.parts.data(), pass.unary + first,
+         pass.energy != nullptr ? pass.energy + first : nullptr,
+         pass.previous != nullptr ? pass.previous + first : nullptr, marginals, scratch.rows.data(),
+         pass.wants_change ? &change : nullptr, pass.wants_scores});
     if (pass.result != nullptr) store_block(layout, block, marginals, *pass.result);
     return change;
   }

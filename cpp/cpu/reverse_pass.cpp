@@ -79,7 +79,7 @@ class BlockReverse {
     const int64_t first = block.begin * stride_;
     simd::reverse_kernels<T>().pass(
         {block.end - block.begin, stride_, pass_.num_labels, static_cast<int>(pass_.kernels.size()),
-         scratch.parts.data(), pass_.has_messages, pass_.marginals + first,
+         scratch.parts.data(), pass_.has_messages, pass_.of_scores, pass_.marginals + first,
          pass_.grad_scores + first, pass_.grad_unary + first, scratch.rows.data()});
   }
 

@@ -100,11 +100,13 @@ void BinaryField<T>::load_marginals(NodeView<const T> /*from*/) {
 template <typename T>
 std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> model,
                                           const std::vector<Compatibility<T>>& compatibility,
-                                          NodeView<const T> unary, bool keeps_marginals) {
-  if (unary.num_channels == 2 && !keeps_marginals && !model->excludes_self() &&
+                                          NodeView<const T> unary, bool keeps_marginals,
+                                          bool returns_scores) {
+  if (unary.num_channels == 2 && !keeps_marginals && !returns_scores && !model->excludes_self() &&
       model->backend().has_binary_pass())
     return std::make_shared<BinaryField<T>>(std::move(model), compatibility, unary);
-  return std::make_shared<MeanField<T>>(std::move(model), compatibility, unary, keeps_marginals);
+  return std::make_shared<MeanField<T>>(std::move(model), compatibility, unary, keeps_marginals,
+                                        returns_scores);
 }
 
 #define DF_INSTANTIATE(T)                                                                  \
@@ -112,7 +114,7 @@ std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> mod
   template class BinaryField<T>;                                                           \
   template std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>>,   \
                                                      const std::vector<Compatibility<T>>&, \
-                                                     NodeView<const T>, bool);
+                                                     NodeView<const T>, bool, bool);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 

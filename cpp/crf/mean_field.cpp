@@ -20,10 +20,11 @@ std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<c
 template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
-                        bool keeps_marginals)
+                        bool keeps_marginals, bool returns_scores)
     : model_(std::move(model)),
       num_labels_(unary.num_channels),
-      unary_(load_unary(*model_, unary)) {
+      unary_(load_unary(*model_, unary)),
+      returns_scores_(returns_scores) {
   if (keeps_marginals || model_->excludes_self())
     marginals_ = Buffer<T>(model_->backend().memory(), unary_->size());
   make_tables(compatibility);
@@ -34,12 +35,13 @@ template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
                         std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history,
-                        const T* start)
+                        const T* start, bool returns_scores)
     : model_(std::move(model)),
       num_labels_(num_labels),
       unary_(std::move(unary)),
       history_(history),
-      latest_(start) {
+      latest_(start),
+      returns_scores_(returns_scores) {
   make_tables(compatibility);
   if (start == nullptr)
     pass(false, true, false, nullptr);
@@ -80,6 +82,7 @@ T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change, const No
       history_ != nullptr ? history_->next(model_->backend().memory()) : marginals_.data();
   arguments.wants_change = wants_change;
   arguments.result = result;
+  arguments.wants_scores = result != nullptr && returns_scores_;
   const T change = model_->backend().mean_field_pass(arguments);
   latest_ = arguments.marginals;
   return change;

@@ -72,16 +72,18 @@ class HistoryReader {
 template <typename T>
 RecordedInference<T>::RecordedInference(std::shared_ptr<const CrfModel<T>> model,
                                         std::vector<Compatibility<T>> compatibility,
-                                        NodeView<const T> unary, int interval)
+                                        NodeView<const T> unary, int interval, bool returns_scores)
     : model_(std::move(model)),
       compatibility_(std::move(compatibility)),
       num_labels_(unary.num_channels),
+      returns_scores_(returns_scores),
       unary_(load_unary(*model_, unary)),
       history_(interval, unary_->size()) {}
 
 template <typename T>
 int RecordedInference<T>::run(const InferenceOptions<T>& options, NodeView<T> out) {
-  MeanField<T> field(model_, compatibility_, num_labels_, unary_, &history_, nullptr);
+  MeanField<T> field(model_, compatibility_, num_labels_, unary_, &history_, nullptr,
+                     returns_scores_);
   const int num_updates = run_inference(field, options, out);
   if (history_.interval() == 1) unary_.reset();
   return num_updates;
@@ -118,6 +120,7 @@ void RecordedInference<T>::reverse(NodeView<const T> grad_marginals, NodeView<T>
     if (interrupt) interrupt();
     pass.marginals = history.marginals(index);
     pass.has_messages = index + 1 < history_.num_stored();
+    pass.of_scores = returns_scores_ && !pass.has_messages;
     pass.splats = index > 0;
     std::vector<ReverseKernel<T>> arguments;
     for (KernelReverse<T>& part : parts) {

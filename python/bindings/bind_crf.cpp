@@ -40,7 +40,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
                              })
       .def("energy_terms", &energies<T, Model>);
 
-  bind_field<T, Field<T>, Model>(module, "MeanField" + suffix, &make_mean_field<T>);
+  bind_field<T, Field<T>, Model, bool, bool>(module, "MeanField" + suffix, &make_mean_field<T>);
 }
 
 }  // namespace

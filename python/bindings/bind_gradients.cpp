@@ -48,12 +48,12 @@ void bind_precision(py::module_& module, const std::string& suffix) {
   using Inference = RecordedInference<T>;
   py::class_<Inference, std::shared_ptr<Inference>>(module, ("RecordedInference" + suffix).c_str())
       .def(py::init([](std::shared_ptr<CrfModel<T>> model, const CompatibilityList<T>& list,
-                       const Array<T>& unary, int interval) {
+                       const Array<T>& unary, int interval, bool returns_scores) {
         const NodeView<const T> view = view_channels_first(unary);
         auto compatibility = compatibility_from(list);
         const GilReleased released;
         return std::make_shared<Inference>(std::move(model), std::move(compatibility), view,
-                                           interval);
+                                           interval, returns_scores);
       }))
       .def("run",
            [](Inference& self, int iterations, double tolerance, Array<T> out) {

@@ -61,7 +61,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
            })
       .def("energy_terms", &energies<T, Model>);
 
-  bind_field<T, ConvField<T>, Model>(module, "ConvField" + suffix, [](auto&&... arguments) {
+  bind_field<T, ConvField<T>, Model, bool>(module, "ConvField" + suffix, [](auto&&... arguments) {
     return std::make_shared<ConvField<T>>(std::forward<decltype(arguments)>(arguments)...);
   });
 }

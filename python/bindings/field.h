@@ -78,16 +78,16 @@ py::tuple energies(const Model& model, const CompatibilityList<T>& list, const A
   return py::make_tuple(terms.negative_entropy, terms.unary, terms.pairs, terms.self);
 }
 
-// A field F of a model: made from it, the compatibilities, the unary and one flag.
-template <typename T, typename F, typename Model, typename Make>
+// A field F of a model: made from it, the compatibilities, the unary and the field's own flags.
+template <typename T, typename F, typename Model, typename... Flags, typename Make>
 void bind_field(py::module_& module, const std::string& name, Make make) {
   py::class_<F, std::shared_ptr<F>>(module, name.c_str())
       .def(py::init([make](std::shared_ptr<Model> model, const CompatibilityList<T>& list,
-                           const Array<T>& unary, bool flag) {
+                           const Array<T>& unary, Flags... flags) {
         const NodeView<const T> view = view_channels_first(unary);
         const auto compatibility = compatibility_from(list);
         const GilReleased released;
-        return make(std::move(model), compatibility, view, flag);
+        return make(std::move(model), compatibility, view, flags...);
       }))
       .def("run", [](F& self, int iterations, double tolerance, const py::object& callback,
                      Array<T> out) { return run<T>(self, iterations, tolerance, callback, out); })

@@ -146,6 +146,15 @@ def as_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def as_choice(name: str, value: Any, options: tuple[str, ...]) -> str:
+    """Return one of the options, or raise with those there are."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be {' or '.join(map(repr, options))}, got {value!r}")
+    if value not in options:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, options))}, got {value!r}")
+    return value
+
+
 def as_grid(name: str, shape: Any, itemsize: int) -> Shape:
     """Return the extents of a grid of 1 dimension or more whose nodes can be counted."""
     if isinstance(shape, str) or not isinstance(shape, Iterable):

@@ -88,6 +88,7 @@ class _MeanField(metaclass=_PybindType):
         compatibility: _Compatibility,
         unary: _Floats,
         keeps_marginals: bool,
+        returns_scores: bool,
         /,
     ) -> None: ...
     def run(
@@ -108,7 +109,13 @@ class MeanFieldF64(_MeanField): ...
 @type_check_only
 class _RecordedInference(metaclass=_PybindType):
     def __init__(
-        self, model: _CrfModel, compatibility: _Compatibility, unary: _Floats, interval: int, /
+        self,
+        model: _CrfModel,
+        compatibility: _Compatibility,
+        unary: _Floats,
+        interval: int,
+        returns_scores: bool,
+        /,
     ) -> None: ...
     def run(self, iterations: int, tolerance: float, out: _Floats, /) -> int: ...
     def reverse(

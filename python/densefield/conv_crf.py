@@ -8,18 +8,17 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import FloatArray, as_count, as_float_array, as_number
+from densefield._arrays import FloatArray, as_choice, as_count, as_float_array, as_number
 from densefield.compatibility import CompatibilityLike
 from densefield.conv_inference import PreparedConvCRF
 from densefield.conv_reference_config import options_from_config
 from densefield.conv_tiles import infer_in_tiles
-from densefield.crf import DenseCRF
+from densefield.crf import DenseCRF, Output
 from densefield.kernels import Kernel, Normalization
 from densefield.stepping import Callback
 from densefield.window import WindowShape, check_window
 
 Start: TypeAlias = Literal["marginals", "log_marginals"]
-Output: TypeAlias = Literal["marginals", "scores"]
 
 _MAX_CELL = 2**31 - 1
 
@@ -103,17 +102,15 @@ class ConvCRF(DenseCRF):
             iterations=iterations,
             exclude_self=exclude_self,
             tolerance=tolerance,
+            output=output,
         )
         self._filter_size, self._shape = check_window(filter_size, shape)
         self._downsampling = as_count("downsampling", downsampling, minimum=1, maximum=_MAX_CELL)
         self._unary_weight = _check_unary_weight(unary_weight)
         self._start_from: Start = (
             "log_marginals"
-            if _choice("start_from", start_from, ("marginals", "log_marginals"))
+            if as_choice("start_from", start_from, ("marginals", "log_marginals")) != "marginals"
             else "marginals"
-        )
-        self._output: Output = (
-            "scores" if _choice("output", output, ("marginals", "scores")) else "marginals"
         )
 
     @classmethod
@@ -188,11 +185,6 @@ class ConvCRF(DenseCRF):
         return self._start_from
 
     @property
-    def output(self) -> Output:
-        """What `infer` returns."""
-        return self._output
-
-    @property
     def has_published_options(self) -> bool:
         """Whether the unary is normalised and weighted, or scores or logarithms are used."""
         return (
@@ -223,7 +215,7 @@ class ConvCRF(DenseCRF):
         return (
             f"ConvCRF({dense}, filter_size={self.filter_size}, shape={self.shape!r}, "
             f"downsampling={self.downsampling}, unary_weight={self.unary_weight}, "
-            f"start_from={self.start_from!r}, output={self.output!r})"
+            f"start_from={self.start_from!r})"
         )
 
     def infer(
@@ -282,15 +274,6 @@ class ConvCRF(DenseCRF):
             callback=callback,
             check_finite=check_finite,
         )
-
-
-def _choice(name: str, value: Any, options: tuple[str, str]) -> bool:
-    """Whether the value is the second option; raise where it is neither."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be {' or '.join(map(repr, options))}, got {value!r}")
-    if value not in options:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, options))}, got {value!r}")
-    return value == options[1]
 
 
 def _check_unary_weight(value: Any) -> float | npt.NDArray[np.float64]:

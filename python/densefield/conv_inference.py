@@ -157,6 +157,10 @@ class PreparedConvCRF(PreparedCRF):
         super()._compatibility(num_labels)  # checks every kernel's own
         return [group.terms(num_labels, self.dtype) for group in group_kernels(self.crf)]
 
+    @property
+    def _has_scores_at_the_end_only(self) -> bool:
+        return False
+
     def _field(self, table: FloatArray, keeps_marginals: bool) -> _ConvField:
         kind = _densefield.ConvFieldF64 if self.dtype == np.float64 else _densefield.ConvFieldF32
         core = cast("_ConvModel", self._core)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from densefield._arrays import (
     FloatArray,
+    as_choice,
     as_count,
     as_flag,
     as_float_array,
@@ -18,15 +20,12 @@ from densefield._arrays import (
 from densefield.compatibility import Checked, CompatibilityLike, Potts, check_compatibility
 from densefield.gradients import Checkpoint, InferenceVjp
 from densefield.inference import PreparedCRF
-from densefield.kernels import (
-    Bilateral,
-    Features,
-    Gaussian,
-    Kernel,
-    Normalization,
-    check_normalization,
-)
+from densefield.kernels import Kernel, Normalization, check_kernels, check_normalization
 from densefield.stepping import Callback, Inference
+
+Output: TypeAlias = Literal["marginals", "scores"]
+
+_OUTPUTS = ("marginals", "scores")
 
 _MAX_ITERATIONS = 2**31 - 1  # the core counts in 32 bits
 
@@ -55,6 +54,10 @@ class DenseCRF:
         between the corners of a node's simplex exist (maths §4).
     tolerance : float, default 0
         Stop when no marginal changes by more than this in an update; 0 never stops early.
+    output : {"marginals", "scores"}, default "marginals"
+        ``"scores"``: what the last softmax would be taken of, for losses that take logits. Potts
+        counts as ``-w [l = l']`` there, which moves all labels of a node alike.
+        Excludes `tolerance` and a callback, which look at marginals.
 
     Raises
     ------
@@ -93,20 +96,9 @@ class DenseCRF:
         iterations: int = 10,
         exclude_self: bool = False,
         tolerance: float = 0.0,
+        output: Output = "marginals",
     ) -> None:
-        if isinstance(kernels, Kernel):
-            raise TypeError("kernels must be a sequence of kernels, got one; write [kernel]")
-        if not isinstance(kernels, Iterable):
-            raise TypeError(
-                f"kernels must be a sequence of kernels, got {type(kernels).__name__}; "
-                f"for a model without any write []"
-            )
-        self._kernels = tuple(kernels)
-        for kernel in self._kernels:
-            if not isinstance(kernel, Gaussian | Bilateral | Features):
-                raise TypeError(
-                    f"kernels must be Gaussian, Bilateral or Features, got {type(kernel).__name__}"
-                )
+        self._kernels = check_kernels(kernels)
         self._compatibility: Checked = check_compatibility(
             Potts() if compatibility is None else compatibility
         )
@@ -114,6 +106,9 @@ class DenseCRF:
         self._iterations = as_count("iterations", iterations, maximum=_MAX_ITERATIONS)
         self._exclude_self = as_flag("exclude_self", exclude_self)
         self._tolerance = as_number("tolerance", tolerance, minimum=0)
+        self._output: Output = (
+            "scores" if as_choice("output", output, _OUTPUTS) == "scores" else "marginals"
+        )
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -145,11 +140,17 @@ class DenseCRF:
         """The change of marginals below which `infer` stops; 0 never."""
         return self._tolerance
 
+    @property
+    def output(self) -> Output:
+        """What `infer` returns."""
+        return self._output
+
     def __repr__(self) -> str:
         return (
             f"DenseCRF(kernels={list(self.kernels)}, compatibility={self.compatibility}, "
             f"normalization={self.normalization!r}, iterations={self.iterations}, "
-            f"exclude_self={self.exclude_self}, tolerance={self.tolerance})"
+            f"exclude_self={self.exclude_self}, tolerance={self.tolerance}, "
+            f"output={self.output!r})"
         )
 
     def prepare(
@@ -211,7 +212,7 @@ class DenseCRF:
         callback: Callback | None = None,
         check_finite: bool = True,
     ) -> FloatArray:
-        """Approximate marginals after `iterations` updates, or fewer if they converge.
+        """Approximate marginals, or scores, after `iterations` updates, or fewer if they converge.
 
         Parameters
         ----------
@@ -236,7 +237,7 @@ class DenseCRF:
         Returns
         -------
         ndarray, shape of the unary, float32 or float64
-            Marginals; they sum to 1 over the labels. `out` itself if given.
+            Marginals, which sum to 1 over the labels, or scores. `out` itself if given.
 
         Raises
         ------

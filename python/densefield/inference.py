@@ -118,6 +118,10 @@ class PreparedCRF:
             self._compatibility(values.shape[axis])  # a misfit is an error here too
             return result
         keeps = callback is not None or self.crf.tolerance > 0
+        if self._has_scores_at_the_end_only:
+            self._check_nothing_looks_at_marginals(keeps)
+            if self.crf.iterations == 0:
+                return np.negative(values, out=result)
         field = self._field(channels_first(values, axis), keeps or self.crf.iterations == 0)
         report = None
         if callback is not None:
@@ -143,10 +147,15 @@ class PreparedCRF:
             return result, InferenceVjp(self, None, values.shape, axis)
         double = self.dtype == np.float64
         kind = _densefield.RecordedInferenceF64 if double else _densefield.RecordedInferenceF32
-        recorded = kind(self._core, terms, channels_first(values, axis), interval)
+        scores = self._has_scores_at_the_end_only
+        if scores:
+            self._check_nothing_looks_at_marginals(self.crf.tolerance > 0)
+        recorded = kind(self._core, terms, channels_first(values, axis), interval, scores)
         table = channels_first(result, axis)
         recorded.run(self.crf.iterations, self.crf.tolerance, table)
         copy_back(table, result, axis)
+        if scores and self.crf.iterations == 0:
+            np.negative(values, out=result)
         return result, InferenceVjp(self, recorded, values.shape, axis)
 
     def start(
@@ -224,10 +233,22 @@ class PreparedCRF:
             terms.append(compatibility_terms(mu, kernel.weight, num_labels, self.dtype))
         return terms
 
+    @property
+    def _has_scores_at_the_end_only(self) -> bool:
+        return self.crf.output == "scores"
+
+    def _check_nothing_looks_at_marginals(self, looks: bool) -> None:
+        if looks:
+            raise ValueError(
+                "output='scores' excludes a callback and tolerance, which look at marginals; "
+                "use output='marginals', or leave them out"
+            )
+
     def _field(self, table: FloatArray, keeps_marginals: bool) -> _MeanField:
         kind = _densefield.MeanFieldF64 if self.dtype == np.float64 else _densefield.MeanFieldF32
         assert self._core is not None
-        return kind(self._core, self._compatibility(table.shape[0]), table, keeps_marginals)
+        terms, scores = self._compatibility(table.shape[0]), self.crf.output == "scores"
+        return kind(self._core, terms, table, keeps_marginals, scores)
 
     def _energy_terms(
         self, unary: FloatArray, marginals: FloatArray, axis: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -219,3 +219,21 @@ class Features(Kernel):
 
     def __repr__(self) -> str:
         return f"Features(<{np.shape(self.array)} array>, weight={self.weight})"
+
+
+def check_kernels(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
+    """Return the kernels of a model as a tuple, or raise TypeError."""
+    if isinstance(kernels, Kernel):
+        raise TypeError("kernels must be a sequence of kernels, got one; write [kernel]")
+    if not isinstance(kernels, Iterable):
+        raise TypeError(
+            f"kernels must be a sequence of kernels, got {type(kernels).__name__}; "
+            f"for a model without any write []"
+        )
+    checked = tuple(kernels)
+    for kernel in checked:
+        if not isinstance(kernel, Gaussian | Bilateral | Features):
+            raise TypeError(
+                f"kernels must be Gaussian, Bilateral or Features, got {type(kernel).__name__}"
+            )
+    return checked

@@ -96,6 +96,7 @@ struct PassBlock {
   T* marginals;       // [count, stride] out, may be `previous`; or nullptr
   T* scratch;         // [kPassScratchRows, stride]
   T* change;          // out, largest |marginal - previous|; or nullptr
+  bool wants_scores;  // what the softmax would be taken of, in place of marginals
 };
 
 // One kernel's part in a pass over a block of nodes with two labels. Rows are single values.

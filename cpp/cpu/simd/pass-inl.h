@@ -149,6 +149,11 @@ struct ChunkPass {
     }
   }
 
+  // In place of the softmax: the scores are what is reported.
+  DF_HD void keep_scores() const {
+    for (int64_t p = 0; p < count; ++p) inverse[p] = T(1);
+  }
+
   // Compares with the previous marginals and writes the new ones, where asked.
   DF_HD Vec<T> report(Vec<T> change) const {
     if (block.marginals == nullptr) return change;
@@ -231,7 +236,10 @@ void pass_of_vectors(PassBlock<T> block) {
       else
         with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template slice<k>(kernel); });
     }
-    chunk.softmax();
+    if (block.wants_scores)
+      chunk.keep_scores();
+    else
+      chunk.softmax();
     change = chunk.report(change);
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];

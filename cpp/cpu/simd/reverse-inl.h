@@ -261,11 +261,13 @@ struct ChunkReverse {
       T* unary = block.grad_unary + (first + p) * stride();
       R to = row(grad(p));
       to.restore(grad(p));
-      Vec<T> mean = {};
-      for (int v = 0; v < to.size(); ++v) mean += to.get(v) * load(q, v);
-      mean = fold_sum(mean);
-      fill(to, [&](int v) { return softmax_gradient(load(q, v), to.get(v), mean); });
-      to.save(grad(p));
+      if (!block.of_scores) {
+        Vec<T> mean = {};
+        for (int v = 0; v < to.size(); ++v) mean += to.get(v) * load(q, v);
+        mean = fold_sum(mean);
+        fill(to, [&](int v) { return softmax_gradient(load(q, v), to.get(v), mean); });
+        to.save(grad(p));
+      }
       for (int v = 0; v < to.size(); ++v) {
         store(out + v * kLanes<T>, to.get(v));
         store(unary + v * kLanes<T>, load(unary, v) - to.get(v));

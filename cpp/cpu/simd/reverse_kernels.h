@@ -40,6 +40,7 @@ struct ReverseBlock {
   int num_kernels;
   const ReversePart<T>* kernels;
   bool has_messages;   // false: grad_scores holds the gradient by the marginals
+  bool of_scores;      // grad_scores holds the gradient by what the softmax is taken of
   const T* marginals;  // [count, stride] padding 0
   T* grad_scores;      // [count, stride] in/out
   T* grad_unary;       // [count, stride] in/out

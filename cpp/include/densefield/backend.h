@@ -55,6 +55,7 @@ struct MeanFieldPass {
   T* marginals;               // [N, stride] out: this update's, may be `previous`; or nullptr
   bool wants_change;          // needs both
   const NodeView<T>* result;  // the caller's array for this update's marginals; or nullptr
+  bool wants_scores;  // `result` gets what the softmax would be taken of; only without `splats`
 };
 
 // Sums for KL divergence and energy, maths §2, of one kernel.

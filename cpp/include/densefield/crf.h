@@ -61,15 +61,17 @@ template <typename T>
 class MeanField final : public Field<T> {
  public:
   // One compatibility for each kernel of the model. `keeps_marginals`: they can be stored
-  // after every update, not after the last one only.
+  // after every update, not after the last one only. `returns_scores`: `finish` stores what
+  // the last softmax would be taken of.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
-            bool keeps_marginals);
+            bool keeps_marginals, bool returns_scores = false);
   // From rows of the backend: `unary`, padded with infinity. All marginals go to `history`;
   // the first update follows `start`, or the softmax of the unary if that is nullptr.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
-            std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history, const T* start);
+            std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history, const T* start,
+            bool returns_scores = false);
 
   const CrfModel<T>& model() const { return *model_; }
   int64_t num_labels() const { return num_labels_; }
@@ -92,6 +94,7 @@ class MeanField final : public Field<T> {
   Buffer<T> marginals_;                     // [N, stride] if kept, but not in a history
   MarginalHistory<T>* history_ = nullptr;
   const T* latest_ = nullptr;  // [N, stride] the latest marginals, if kept
+  bool returns_scores_;
   std::vector<CompatibilityTable<T>> compatibility_;
   std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
 };
@@ -106,7 +109,8 @@ std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<c
 template <typename T>
 std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> model,
                                           const std::vector<Compatibility<T>>& compatibility,
-                                          NodeView<const T> unary, bool keeps_marginals);
+                                          NodeView<const T> unary, bool keeps_marginals,
+                                          bool returns_scores);
 
 template <typename T>
 struct InferenceOptions {

@@ -56,10 +56,11 @@ template <typename T>
 class RecordedInference {
  public:
   // One compatibility for each kernel of the model.
-  // `interval`: marginals of every so many updates are kept.
+  // `interval`: marginals of every so many updates are kept. `returns_scores`: the result, and
+  // what is differentiated, is what the last softmax would be taken of.
   RecordedInference(std::shared_ptr<const CrfModel<T>> model,
                     std::vector<Compatibility<T>> compatibility, NodeView<const T> unary,
-                    int interval);
+                    int interval, bool returns_scores = false);
 
   // Once; returns how many updates were made.
   int run(const InferenceOptions<T>& options, NodeView<T> out);
@@ -77,6 +78,7 @@ class RecordedInference {
   std::shared_ptr<const CrfModel<T>> model_;
   std::vector<Compatibility<T>> compatibility_;
   int64_t num_labels_;
+  bool returns_scores_;
   std::shared_ptr<const Buffer<T>> unary_;  // after the run, only if marginals are missing
   MarginalHistory<T> history_;
 };

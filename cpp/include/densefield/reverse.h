@@ -42,6 +42,7 @@ struct MeanFieldReversePass {
   int64_t num_labels;
   std::span<const ReverseKernel<T>> kernels;
   bool has_messages;   // false: no update follows, grad_scores is dL/dq itself
+  bool of_scores;      // without messages: grad_scores is dL/dz already
   bool splats;         // false: no update comes before
   const T* marginals;  // [N, stride] q
   T* grad_scores;      // [N, stride] in: dL/dz of the later update; out: dL/dz of q's softmax
