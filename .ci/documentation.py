@@ -1,9 +1,11 @@
 """Runs the Python blocks of README.md and docs/, and follows their links to files.
 
 The blocks of a page run in order, in one namespace that starts with small inputs: `image`
-(H, W, 3), `probabilities` and `logits` (C, H, W). A block after `<!-- not run -->` is left out.
+(H, W, 3), `probabilities` and `logits` (C, H, W). A block after `<!-- not run -->` is left out,
+one after `<!-- needs MODULE -->` where that module is not installed.
 """
 
+import importlib.util
 import re
 import sys
 import traceback
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 SKIP = "<!-- not run -->"
+NEEDS = re.compile(r"<!-- needs (?P<module>\w+) -->")
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)(?P<path>[^)#\s]+)[^)]*\)")
 
@@ -30,12 +33,19 @@ def inputs() -> dict[str, Any]:
     }
 
 
+def is_left_out(before: str) -> bool:
+    """Whether the line before a block says that it is not to run here."""
+    needed = NEEDS.fullmatch(before)
+    is_missing = needed is not None and importlib.util.find_spec(needed["module"]) is None
+    return before == SKIP or is_missing
+
+
 def run_blocks(page: Path) -> tuple[int, int]:
     """Return the numbers of blocks that ran and that failed."""
     text = page.read_text(encoding="utf-8")
     namespace, num_run, num_failed = inputs(), 0, 0
     for block in BLOCK.finditer("\n" + text):
-        if block["before"].strip() == SKIP:
+        if is_left_out(block["before"].strip()):
             continue
         line = text.count("\n", 0, max(block.start("code") - 1, 0))
         num_run += 1
