@@ -22,6 +22,14 @@ DF_HD V window_weight(V squared) {
   return squared < V{} + kFarthest ? exp_nonpositive(squared * T(-0.5)) : V{};
 }
 
+// dL/dg for both directions of a pair of nodes i, j, whose weights are scale post_i g pre_j and
+// scale post_j g pre_i: g itself is the same number.
+template <typename V>
+DF_HD V window_pair_gradient(V grad_to_i, V grad_to_j, V pre_i_post_j, V post_i_pre_j,
+                             Scalar<V> scale) {
+  return scale * (grad_to_i * post_i_pre_j + grad_to_j * pre_i_post_j);
+}
+
 // The cell of a node along one axis. `phase` nodes of the first cell lie outside the grid.
 DF_HD int64_t cell_of(int64_t node, int64_t phase, int64_t cell_size) {
   return (node + phase) / cell_size;

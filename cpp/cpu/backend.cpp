@@ -11,6 +11,7 @@
 #include "reverse_steps.h"
 #include "steps.h"
 #include "vertex_tasks.h"
+#include "window_gradient.h"
 #include "window_table.h"
 
 namespace densefield {
@@ -152,6 +153,25 @@ class CpuBackend final : public Backend<T> {
   void feature_gradient(const Lattice<T>& lattice, const Features<T>& features,
                         const T* grad_weight, const FeatureGradient<T>& out) const override {
     cpu::feature_gradient(as_cpu(lattice), features, grad_weight, out);
+  }
+
+  std::unique_ptr<WindowGradient<T>> make_window_gradient(
+      const WindowTable<T>& table) const override {
+    return std::make_unique<CpuWindowGradient<T>>(as_cpu(table));
+  }
+  void add_window_gradient(const WindowTable<T>& table, const T* rows, const T* grad_scores,
+                           const CompatibilityTable<T>* transposed_compatibility,
+                           int64_t num_channels, bool excludes_self,
+                           WindowGradient<T>& out) const override {
+    cpu::add_window_gradient(as_cpu(table), rows, grad_scores, transposed_compatibility,
+                             num_channels, excludes_self, as_cpu(out));
+  }
+  void window_term_gradients(const WindowTable<T>& table, WindowGradient<T>& gradient,
+                             std::span<const WindowTermGradient<T>> terms) const override {
+    cpu::window_term_gradients(as_cpu(table), as_cpu(gradient), terms);
+  }
+  void window_reverse_pass(const WindowReversePass<T>& pass) const override {
+    cpu::window_reverse_pass(pass);
   }
 
   void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,

@@ -3,11 +3,11 @@
 #include <string>
 #include <vector>
 
-#include "../core/normalization.h"
 #include "../core/window.h"
 #include "densefield/error.h"
 #include "densefield/threads.h"
 #include "window_planes.h"
+#include "window_scales.h"
 
 namespace densefield::cpu {
 namespace {
@@ -58,23 +58,10 @@ struct RowSources {
   }
 };
 
-// body(planes, row) for all rows, band by band, in parallel.
-template <typename T, typename Body>
-void for_bands(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, Body body) {
-  const int64_t rows = table.geometry.num_rows(), step = WindowPlanes<T>::band_rows(table.geometry);
-  parallel_for((rows + step - 1) / step, [&](int64_t band, int) {
-    const int64_t last = std::min(rows, (band + 1) * step);
-    WindowPlanes<T> planes(table, features, band * step);
-    for (int64_t row = band * step; row < last; ++row) {
-      planes.advance_to(row);
-      body(planes, row);
-    }
-  });
-}
+}  // namespace
 
-// n = K 1 at the nodes, maths §3.
 template <typename T>
-Buffer<T> row_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& features) {
+Buffer<T> window_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& features) {
   const WindowGeometry& geometry = table.geometry;
   const int64_t width = geometry.extent[2];
   Buffer<T> sums(host_memory(), geometry.num_nodes());
@@ -96,27 +83,7 @@ Buffer<T> row_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& feat
   return fine;
 }
 
-// The scales of a normalised kernel at the nodes, with margins of 0.
-template <typename T>
-struct NodeScales {
-  NodeScales(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, Normalization mode)
-      : margin(table.margin()),
-        pre(host_memory(), table.num_nodes() + 2 * margin),
-        post(host_memory(), pre.size()) {
-    std::fill_n(pre.data(), pre.size(), T(0));
-    std::fill_n(post.data(), post.size(), T(0));
-    const Buffer<T> sums = row_sums(table, features);
-    for (int64_t i = 0; i < table.num_nodes(); ++i) {
-      const T scale = normalization_scale(sums[i], mode == Normalization::symmetric);
-      pre[margin + i] = mode == Normalization::after ? T(1) : scale;
-      post[margin + i] = mode == Normalization::before ? T(1) : scale;
-    }
-  }
-
-  int64_t margin;
-  Buffer<T> pre;
-  Buffer<T> post;
-};
+namespace {
 
 // weights = or += weight * diag(post) K diag(pre), without the scales where they are nullptr.
 template <typename T>
@@ -199,7 +166,8 @@ std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid& grid,
 #define DF_INSTANTIATE(T)                                              \
   template class CpuWindowTable<T>;                                    \
   template std::shared_ptr<const CpuWindowTable<T>> make_window_table( \
-      const Grid&, const WindowOptions&, std::span<const WindowTerm<T>>);
+      const Grid&, const WindowOptions&, std::span<const WindowTerm<T>>); \
+  template Buffer<T> window_sums(const CpuWindowTable<T>&, const WindowFeatures<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 

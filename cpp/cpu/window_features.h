@@ -16,12 +16,13 @@ template <typename T>
 class WindowFeatures {
  public:
   WindowFeatures(const CellGrid& grid, int64_t margin, const Features<T>& features)
-      : margin_(margin), num_cells_(grid.coarse[0] * grid.coarse[1] * grid.coarse[2]) {
+      : margin_(margin),
+        num_cells_(grid.coarse[0] * grid.coarse[1] * grid.coarse[2]),
+        has_x_plane_(grid.cell_size > 1 && !features.sigma_position.empty()) {
     const auto channels = static_cast<size_t>(features.values.num_channels);
     const std::vector<T>& sigma = features.sigma_position;
-    const bool has_x_plane = grid.cell_size > 1 && !sigma.empty();
     for (size_t c = 0; c < channels; ++c) inverse_sigma.push_back(T(1) / features.sigma_value[c]);
-    if (has_x_plane) inverse_sigma.push_back(T(1) / sigma[0]);
+    if (has_x_plane_) inverse_sigma.push_back(T(1) / sigma[0]);
     planes_ = Buffer<T>(host_memory(),
                         static_cast<int64_t>(inverse_sigma.size()) * (num_cells_ + 2 * margin_));
     std::fill_n(planes_.data(), planes_.size(), T(0));
@@ -29,7 +30,7 @@ class WindowFeatures {
     for (size_t a = 0; a < 3; ++a) centre_[a] = cell_centres(grid, a);
     // Sigmas come in the order x, y, z.
     for (size_t a = 0; a < sigma.size(); ++a) inverse_position_[2 - a] = 1.0 / double(sigma[a]);
-    if (!has_x_plane) return;
+    if (!has_x_plane_) return;
     T* plane = planes_.data() + plane_begin(channels);
     for (int64_t i = 0; i < num_cells_; ++i)
       plane[i] = T(centre_[2][static_cast<size_t>(i % grid.coarse[2])]);
@@ -39,14 +40,22 @@ class WindowFeatures {
   const T* plane(size_t channel) const { return planes_.data() + plane_begin(channel); }
 
   double squared_between_rows(int64_t row, const WindowRowSpan& span) const {
-    const auto rows = static_cast<int64_t>(centre_[1].size());
-    const double dz = step(0, row / rows, span.dz), dy = step(1, row % rows, span.dy);
+    const double dz = step_between_rows(0, row, span), dy = step_between_rows(1, row, span);
     return dz * dz + dy * dy;
   }
   double squared_along_row(int64_t dx) const {
     const double step = double(dx) * inverse_position_[2];
     return step * step;
   }
+
+  // The distance of two rows along an axis (0: z, 1: y), in sigmas; 0 where position is no
+  // feature.
+  double step_between_rows(size_t axis, int64_t row, const WindowRowSpan& span) const {
+    const auto rows = static_cast<int64_t>(centre_[1].size());
+    return axis == 0 ? step(0, row / rows, span.dz) : step(1, row % rows, span.dy);
+  }
+  // Whether x is the last plane rather than a difference.
+  bool has_x_plane() const { return has_x_plane_; }
 
   std::vector<T> inverse_sigma;  // of the planes
 
@@ -86,6 +95,7 @@ class WindowFeatures {
 
   int64_t margin_;
   int64_t num_cells_;
+  bool has_x_plane_;
   Buffer<T> planes_;  // [channels, margin + cells + margin]
   std::vector<double> centre_[3];
   double inverse_position_[3] = {0, 0, 0};

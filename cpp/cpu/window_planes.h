@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "densefield/threads.h"
 #include "window_features.h"
 #include "window_table.h"
 
@@ -94,5 +95,19 @@ class WindowPlanes {
   const int64_t pitch_;  // of a row with its zeros
   Buffer<T> weights_;
 };
+
+// body(planes, row) with the weights of one kernel, for all rows, band by band, in parallel.
+template <typename T, typename Body>
+void for_bands(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, Body body) {
+  const int64_t rows = table.geometry.num_rows(), step = WindowPlanes<T>::band_rows(table.geometry);
+  parallel_for((rows + step - 1) / step, [&](int64_t band, int) {
+    const int64_t last = std::min(rows, (band + 1) * step);
+    WindowPlanes<T> planes(table, features, band * step);
+    for (int64_t row = band * step; row < last; ++row) {
+      planes.advance_to(row);
+      body(planes, row);
+    }
+  });
+}
 
 }  // namespace densefield::cpu

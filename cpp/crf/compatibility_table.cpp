@@ -54,6 +54,30 @@ CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
 
 template void check_compatibility_size(const Compatibility<float>&, int64_t);
 template void check_compatibility_size(const Compatibility<double>&, int64_t);
+template <typename T>
+Compatibility<T> transposed(const Compatibility<T>& compatibility, int64_t num_labels) {
+  Compatibility<T> result = compatibility;
+  if (compatibility.form != CompatibilityForm::matrix) return result;
+  const auto labels = static_cast<size_t>(num_labels);
+  for (size_t l = 0; l < labels; ++l)
+    for (size_t k = 0; k < labels; ++k)
+      result.values[k * labels + l] = compatibility.values[l * labels + k];
+  return result;
+}
+
+std::vector<double> without_padding(const std::vector<double>& values, CompatibilityForm form,
+                                    int64_t num_labels, int64_t stride) {
+  if (form == CompatibilityForm::scalar) return {values[0]};
+  std::vector<double> result;
+  const int64_t rows = form == CompatibilityForm::matrix ? num_labels : 1;
+  for (int64_t l = 0; l < rows; ++l)
+    for (int64_t k = 0; k < num_labels; ++k)
+      result.push_back(values[static_cast<size_t>(l * stride + k)]);
+  return result;
+}
+
+template Compatibility<float> transposed(const Compatibility<float>&, int64_t);
+template Compatibility<double> transposed(const Compatibility<double>&, int64_t);
 template CompatibilityTable<float> make_compatibility_table(Backend<float>&,
                                                             const Compatibility<float>&, int64_t);
 template CompatibilityTable<double> make_compatibility_table(Backend<double>&,

@@ -14,4 +14,12 @@ CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
                                                const Compatibility<T>& compatibility,
                                                int64_t num_labels);
 
+// A^T of A.
+template <typename T>
+Compatibility<T> transposed(const Compatibility<T>& compatibility, int64_t num_labels);
+
+// A gradient by a table's values, row by row and padded, without the padding.
+std::vector<double> without_padding(const std::vector<double>& values, CompatibilityForm form,
+                                    int64_t num_labels, int64_t stride);
+
 }  // namespace densefield

@@ -8,6 +8,25 @@
 namespace densefield {
 
 template <typename T>
+T run_update(const ConvModel<T>& model, const ConvUpdate<T>& update) {
+  WindowPass<T> pass{};
+  pass.layout = &model.layout();
+  pass.num_labels = update.num_labels;
+  if (!update.compatibility.empty()) {
+    pass.kernels = model.tables();
+    pass.compatibility = update.compatibility;
+    pass.self = model.self();
+  }
+  pass.unary = update.unary;
+  pass.marginals = update.marginals;
+  pass.updated = update.updated;
+  pass.scores = update.scores;
+  pass.wants_change = update.wants_change;
+  pass.result = update.result;
+  return model.backend().window_pass(pass);
+}
+
+template <typename T>
 ConvField<T>::ConvField(std::shared_ptr<const ConvModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
                         bool returns_scores)
@@ -28,21 +47,16 @@ ConvField<T>::ConvField(std::shared_ptr<const ConvModel<T>> model,
 template <typename T>
 T ConvField<T>::pass(bool has_messages, bool keeps_marginals, bool wants_change,
                      const NodeView<T>* result) {
-  WindowPass<T> arguments{};
-  arguments.layout = &model_->layout();
-  arguments.num_labels = num_labels_;
-  if (has_messages) {
-    arguments.kernels = model_->tables();
-    arguments.compatibility = compatibility_;
-    arguments.self = model_->self();
-  }
-  arguments.unary = unary_.data();
-  arguments.marginals = marginals_.data();
-  arguments.updated = keeps_marginals ? updated_.data() : nullptr;
-  arguments.scores = has_messages ? scores_.data() : nullptr;
-  arguments.wants_change = wants_change;
-  arguments.result = result;
-  const T change = model_->backend().window_pass(arguments);
+  ConvUpdate<T> update{};
+  if (has_messages) update.compatibility = compatibility_;
+  update.num_labels = num_labels_;
+  update.unary = unary_.data();
+  update.marginals = marginals_.data();
+  update.updated = keeps_marginals ? updated_.data() : nullptr;
+  update.scores = has_messages ? scores_.data() : nullptr;
+  update.wants_change = wants_change;
+  update.result = result;
+  const T change = run_update(*model_, update);
   if (keeps_marginals) std::swap(marginals_, updated_);
   has_scores_ = has_messages && returns_scores_;
   return change;
@@ -77,6 +91,8 @@ void ConvField<T>::load_marginals(NodeView<const T> from) {
   has_scores_ = false;
 }
 
+template float run_update(const ConvModel<float>&, const ConvUpdate<float>&);
+template double run_update(const ConvModel<double>&, const ConvUpdate<double>&);
 template class ConvField<float>;
 template class ConvField<double>;
 

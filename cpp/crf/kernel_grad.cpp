@@ -4,17 +4,6 @@ namespace densefield {
 namespace {
 
 template <typename T>
-Compatibility<T> transpose(const Compatibility<T>& compatibility, int64_t num_labels) {
-  Compatibility<T> result = compatibility;
-  if (compatibility.form != CompatibilityForm::matrix) return result;
-  const auto labels = static_cast<size_t>(num_labels);
-  for (size_t l = 0; l < labels; ++l)
-    for (size_t k = 0; k < labels; ++k)
-      result.values[k * labels + l] = compatibility.values[l * labels + k];
-  return result;
-}
-
-template <typename T>
 Buffer<T> zeros(Backend<T>& backend, int64_t count) {
   Buffer<T> buffer(backend.memory(), count);
   backend.fill(T(0), count, buffer.data());
@@ -33,7 +22,7 @@ KernelReverse<T>::KernelReverse(Backend<T>& backend, const LatticeKernel<T>& ker
       wants_kernel_(wants_kernel),
       table_(make_compatibility_table(backend, compatibility, num_labels)),
       transposed_(
-          make_compatibility_table(backend, transpose(compatibility, num_labels), num_labels)),
+          make_compatibility_table(backend, transposed(compatibility, num_labels), num_labels)),
       reversed_(backend.make_vertex_rows(*kernel.lattice, num_labels)),
       grad_compatibility_(static_cast<size_t>(table_.values.size())) {
   if (!wants_kernel) return;
@@ -120,22 +109,10 @@ void KernelReverse<T>::reverse_scales() {
   backend_->weight_gradient(lattice, ones.data(), *reversed, 1, scale, grad_weight_.data());
 }
 
-// Without the padding.
-template <typename T>
-std::vector<double> KernelReverse<T>::compatibility_values() const {
-  const auto stride = static_cast<size_t>(backend_->row_stride(num_labels_));
-  const auto labels = static_cast<size_t>(num_labels_);
-  if (table_.form == CompatibilityForm::scalar) return {grad_compatibility_[0]};
-  std::vector<double> values;
-  const size_t rows = table_.form == CompatibilityForm::matrix ? labels : 1;
-  for (size_t l = 0; l < rows; ++l)
-    for (size_t k = 0; k < labels; ++k) values.push_back(grad_compatibility_[l * stride + k]);
-  return values;
-}
-
 template <typename T>
 void KernelReverse<T>::finish(KernelGradient<T>& out) {
-  out.compatibility = compatibility_values();
+  out.compatibility = without_padding(grad_compatibility_, table_.form, num_labels_,
+                                      backend_->row_stride(num_labels_));
   if (!wants_kernel_) return;
   if (!grad_pre_.is_empty()) reverse_scales();
   if (is_grid()) {

@@ -25,7 +25,6 @@ class KernelReverse {
   bool is_scaled() const { return kernel_->normalization != Normalization::none; }
   bool is_grid() const { return !grad_grid_sigma_.empty(); }
   void reverse_scales();
-  std::vector<double> compatibility_values() const;
 
   Backend<T>* backend_;
   const LatticeKernel<T>* kernel_;

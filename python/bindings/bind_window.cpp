@@ -1,6 +1,6 @@
 // Window kernels and ConvCRF models, one class of each for each precision.
 #include "bind.h"
-#include "densefield/conv_crf.h"
+#include "densefield/conv_crf_grad.h"
 #include "field.h"
 
 namespace densefield::bindings {
@@ -58,6 +58,21 @@ void bind_precision(py::module_& module, const std::string& suffix) {
              self.backend().download(diagonal.data(), diagonal.size(), values.data());
              for (int64_t i = 0; i < to.num_nodes; ++i)
                to.at(0, i) = values[static_cast<size_t>(i)];
+           })
+      // Gradients of sum(grad_out . K~ in): by in and by the features of the group's one term,
+      // which is added to. Returns those by its standard deviations.
+      .def("reverse",
+           [](const Model& self, size_t group, const Array<T>& in, const Array<T>& grad_out,
+              Array<T> grad_in, const WindowTerm<T>& term, Array<T> grad_values) {
+             const NodeView<const T> from = view_channels_first(in);
+             const NodeView<const T> upstream = view_channels_first(grad_out);
+             const NodeView<T> to = view_channels_first_writable(grad_in);
+             std::vector<ConvTermGradient<T>> terms(1);
+             terms[0].term = &term;
+             terms[0].values = view_channels_first_writable(grad_values);
+             const GilReleased released;
+             reverse_apply(self, group, from, upstream, to, terms);
+             return terms[0].sigma;
            })
       .def("energy_terms", &energies<T, Model>);
 

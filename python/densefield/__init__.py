@@ -6,6 +6,7 @@ from densefield._densefield import __version__
 from densefield._threads import get_num_threads, num_threads, set_num_threads
 from densefield.compatibility import Potts
 from densefield.conv_crf import ConvCRF
+from densefield.conv_gradients import ConvGradients, ConvInferenceVjp
 from densefield.conv_inference import PreparedConvCRF
 from densefield.crf import DenseCRF
 from densefield.gradients import Gradients, InferenceVjp, SigmaGradient
@@ -23,6 +24,8 @@ logging.getLogger("densefield").addHandler(logging.NullHandler())
 __all__ = [
     "Bilateral",
     "ConvCRF",
+    "ConvGradients",
+    "ConvInferenceVjp",
     "DenseCRF",
     "Features",
     "Gaussian",

@@ -167,6 +167,16 @@ class _ConvModel(metaclass=_PybindType):
     def num_taps(self) -> list[int]: ...
     def apply(self, group: int, values: _Floats, transpose: bool, out: _Floats, /) -> None: ...
     def diagonal(self, group: int, out: _Floats, /) -> None: ...
+    def reverse(
+        self,
+        group: int,
+        values: _Floats,
+        grad_out: _Floats,
+        grad_values: _Floats,
+        term: _WindowTerm,
+        grad_features: _Floats,
+        /,
+    ) -> list[float]: ...
     def energy_terms(
         self, compatibility: _Compatibility, unary: _Floats, marginals: _Floats, /
     ) -> tuple[float, float, float, float]: ...
@@ -187,3 +197,32 @@ class _ConvField(_MeanField):
 
 class ConvFieldF32(_ConvField): ...
 class ConvFieldF64(_ConvField): ...
+
+@type_check_only
+class _RecordedConvInference(metaclass=_PybindType):
+    def __init__(
+        self,
+        model: _ConvModel,
+        compatibility: _Compatibility,
+        unary: _Floats,
+        start: _Floats | None,
+        returns_scores: bool,
+        interval: int,
+        /,
+    ) -> None: ...
+    def run(self, iterations: int, tolerance: float, out: _Floats, /) -> int: ...
+    def reverse(
+        self,
+        grad_result: _Floats,
+        grad_unary: _Floats | None,
+        grad_start: _Floats | None,
+        groups: Sequence[Sequence[tuple[_WindowTerm, _Floats | None]]],
+        /,
+    ) -> list[tuple[list[float], list[tuple[float, list[float]]]]]: ...
+    @property
+    def num_updates(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class RecordedConvInferenceF32(_RecordedConvInference): ...
+class RecordedConvInferenceF64(_RecordedConvInference): ...

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from densefield._arrays import FloatArray, as_choice, as_count, as_float_array, as_number
 from densefield.compatibility import CompatibilityLike
+from densefield.conv_gradients import ConvInferenceVjp
 from densefield.conv_inference import PreparedConvCRF
 from densefield.conv_reference_config import options_from_config
 from densefield.conv_tiles import infer_in_tiles
 from densefield.crf import DenseCRF, Output
+from densefield.gradients import Checkpoint
 from densefield.kernels import Kernel, Normalization
 from densefield.stepping import Callback
 from densefield.window import WindowShape, check_window
@@ -274,6 +276,63 @@ class ConvCRF(DenseCRF):
             callback=callback,
             check_finite=check_finite,
         )
+
+    def infer_vjp(
+        self,
+        unary: npt.ArrayLike,
+        image: npt.ArrayLike | None = None,
+        *,
+        label_axis: int = 0,
+        channel_axis: int | None = -1,
+        check_finite: bool = True,
+        checkpoint: Checkpoint = "store",
+    ) -> tuple[FloatArray, ConvInferenceVjp]:
+        """Infer, and return a function that takes gradients back through the result.
+
+        ``q, vjp = crf.infer_vjp(unary, image)``; with ``grad_q = dL/dq`` of any function L of
+        the result, marginals or scores, ``vjp(grad_q).unary`` is dL/dunary, and so on.
+
+        Parameters
+        ----------
+        unary, image, label_axis, channel_axis, check_finite, checkpoint
+            As for `DenseCRF.infer_vjp`.
+
+        Returns
+        -------
+        q : ndarray, shape of the unary, float32 or float64
+            The same bits as from `infer`.
+        vjp : ConvInferenceVjp
+            ``vjp(grad_q, wants=...)`` returns `ConvGradients`.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError, KeyboardInterrupt
+            As `infer`.
+
+        Notes
+        -----
+        Exact gradients of the truncated kernels, through every option. For those by image,
+        features, weights and standard deviations the way back keeps one number per node and
+        neighbour. Same bits on any number of threads.
+
+        Examples
+        --------
+        >>> import densefield as df
+        >>> crf = df.ConvCRF([df.Gaussian(sigma_space=1, weight=2)], 3, iterations=5)
+        >>> q, vjp = crf.infer_vjp([[0.0, 0.0, 0.0], [1.0, -0.1, 1.0]])
+        >>> gradients = vjp([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+        >>> gradients.unary.shape, bool(gradients.weights[0] > 0)
+        ((2, 3), True)
+        """
+        result, vjp = super().infer_vjp(
+            unary,
+            image,
+            label_axis=label_axis,
+            channel_axis=channel_axis,
+            check_finite=check_finite,
+            checkpoint=checkpoint,
+        )
+        return result, cast("ConvInferenceVjp", vjp)
 
 
 def _check_unary_weight(value: Any) -> float | npt.NDArray[np.float64]:

@@ -11,12 +11,15 @@ import numpy.typing as npt
 from densefield import _densefield
 from densefield._arrays import FloatArray, Shape, channels_first
 from densefield.compatibility import Checked, CompatibilityTerms, Potts, compatibility_terms
+from densefield.conv_gradients import ConvInferenceVjp, WeightedUnary
+from densefield.gradients import Checkpoint, checkpoint_interval
 from densefield.inference import LatticeSize, PreparedCRF
 from densefield.kernels import Kernel
+from densefield.stepping import copy_back
 from densefield.window import check_window_grid
 
 if TYPE_CHECKING:
-    from densefield._densefield import _ConvField, _ConvModel
+    from densefield._densefield import _ConvField, _ConvModel, _WindowTerm
     from densefield.conv_crf import ConvCRF
 
 
@@ -25,6 +28,7 @@ class KernelGroup(NamedTuple):
 
     compatibility: Checked
     kernels: list[Kernel]
+    indices: list[int]  # of the kernels among all of the model
 
     def weight(self, kernel: Kernel) -> float:
         """Return the kernel's weight in the table.
@@ -34,6 +38,12 @@ class KernelGroup(NamedTuple):
         own = kernel.checked_compatibility
         potts = self.compatibility if own is None else own
         return -kernel.weight * potts.weight if isinstance(potts, Potts) else kernel.weight
+
+    def weight_gradient(self, kernel: Kernel, crf: ConvCRF, by_product: float) -> float:
+        """Return the gradient by the kernel's weight from that by its weight in the table."""
+        own = kernel.checked_compatibility
+        mu = crf.compatibility if own is None else own
+        return -mu.weight * by_product if isinstance(mu, Potts) else by_product
 
     def terms(self, num_labels: int, dtype: np.dtype[Any]) -> CompatibilityTerms:
         """Return the compatibility for the core."""
@@ -46,23 +56,25 @@ def group_kernels(crf: ConvCRF) -> list[KernelGroup]:
     """Group the kernels that may share a table.
 
     Normalised kernels between cells of several nodes cannot: their scales are the nodes' own.
+    Nor can kernels with an array of their own, whose gradient is each kernel's.
     """
     groups: list[KernelGroup] = []
-    for kernel in crf.kernels:
+    for index, kernel in enumerate(crf.kernels):
         own = kernel.checked_compatibility
         mu = crf.compatibility if own is None else own
         mode = kernel.normalization or crf.normalization
         alone = crf.downsampling > 1 and mode != "none"
         for group in groups:
-            same = group.compatibility is mu or (
+            same = (group.compatibility is mu and own is None) or (
                 isinstance(group.compatibility, Potts) and isinstance(mu, Potts)
             )
             first = group.kernels[0].normalization or crf.normalization
             if same and not alone and (crf.downsampling == 1 or first == "none"):
                 group.kernels.append(kernel)
+                group.indices.append(index)
                 break
         else:
-            groups.append(KernelGroup(mu, [kernel]))
+            groups.append(KernelGroup(mu, [kernel], [index]))
     return groups
 
 
@@ -102,6 +114,8 @@ class PreparedConvCRF(PreparedCRF):
         phase: list[int] | None = None,  # of a tile, whose cells are those of its image
     ) -> None:
         self._phase = phase
+        self.groups = group_kernels(crf)
+        self.terms: list[list[_WindowTerm]] = []  # of every group
         super().__init__(
             crf,
             image,
@@ -125,9 +139,9 @@ class PreparedConvCRF(PreparedCRF):
         term = _densefield.WindowTermF64 if double else _densefield.WindowTermF32
         model = _densefield.ConvModelF64 if double else _densefield.ConvModelF32
         largest = float(np.finfo(self.dtype).max)
-        groups = []
-        for group in group_kernels(self.crf):
-            terms = []
+        self.terms = []
+        for group in self.groups:
+            terms: list[_WindowTerm] = []
             for kernel in group.kernels:
                 weight = group.weight(kernel)
                 if not abs(weight) <= largest:
@@ -137,7 +151,7 @@ class PreparedConvCRF(PreparedCRF):
                     )
                 mode = kernel.normalization or self.crf.normalization
                 terms.append(term(*self._features(kernel, channels), mode, weight))
-            groups.append(terms)
+            self.terms.append(terms)
         crf = self.crf
         phase = cell_phase(self.shape, crf.downsampling) if self._phase is None else self._phase
         return model(
@@ -146,7 +160,7 @@ class PreparedConvCRF(PreparedCRF):
             crf.filter_size,
             crf.downsampling,
             phase,
-            groups,
+            self.terms,
             crf.exclude_self,
         )
 
@@ -155,7 +169,7 @@ class PreparedConvCRF(PreparedCRF):
 
     def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
         super()._compatibility(num_labels)  # checks every kernel's own
-        return [group.terms(num_labels, self.dtype) for group in group_kernels(self.crf)]
+        return [group.terms(num_labels, self.dtype) for group in self.groups]
 
     @property
     def _has_scores_at_the_end_only(self) -> bool:
@@ -170,8 +184,46 @@ class PreparedConvCRF(PreparedCRF):
             return kind(core, terms, table, scores)
         log_p = log_softmax(-table)
         field = kind(core, terms, self._weighted_unary(log_p), scores)
-        field.load(log_p if self.crf.start_from == "log_marginals" else np.exp(log_p))
+        field.load(self._start(log_p))
         return field
+
+    def _start(self, log_p: FloatArray) -> FloatArray:
+        return log_p if self.crf.start_from == "log_marginals" else np.exp(log_p)
+
+    def infer_vjp(
+        self,
+        unary: npt.ArrayLike,
+        *,
+        label_axis: int = 0,
+        check_finite: bool = True,
+        checkpoint: Checkpoint = "store",
+    ) -> tuple[FloatArray, ConvInferenceVjp]:
+        """Approximate marginals or scores and the way back from them; see `ConvCRF.infer_vjp`."""
+        values, axis = self._unary(unary, label_axis, check_finite)
+        interval = checkpoint_interval(checkpoint, self.crf.iterations)
+        terms = self._compatibility(values.shape[axis])
+        result = self._result(values.shape, None)
+        table, start, weighted = channels_first(values, axis), None, None
+        if self.crf.has_published_options:
+            log_p = log_softmax(-table) if table.size else np.zeros(table.shape, self.dtype)
+            table, start = self._weighted_unary(log_p), self._start(log_p)
+            from_log = self.crf.start_from == "log_marginals"
+            weighted = WeightedUnary(log_p, self.crf.unary_weight, from_log)
+        recorded = None
+        if self._core is not None:
+            double = self.dtype == np.float64
+            kind = (
+                _densefield.RecordedConvInferenceF64
+                if double
+                else _densefield.RecordedConvInferenceF32
+            )
+            core = cast("_ConvModel", self._core)
+            scores = self.crf.output == "scores"
+            recorded = kind(core, terms, table, start, scores, interval)
+            out = channels_first(result, axis)
+            recorded.run(self.crf.iterations, self.crf.tolerance, out)
+            copy_back(out, result, axis)
+        return result, ConvInferenceVjp(self, recorded, values.shape, axis, weighted)
 
     def _weighted_unary(self, log_p: FloatArray) -> FloatArray:
         weight = np.asarray(self.crf.unary_weight, self.dtype)

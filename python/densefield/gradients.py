@@ -211,10 +211,13 @@ class InferenceVjp:
                 f"grad_q must have the shape of the marginals, {self._shape}, got {values.shape}"
             )
         upstream = as_precision("grad_q", values, self._prepared.dtype)
-        return _Reverse(self._prepared, wanted, self._shape, self._axis).run(self._core, upstream)
+        return self._reverse(wanted, upstream)
+
+    def _reverse(self, wanted: frozenset[Wanted], upstream: FloatArray) -> Gradients:
+        return Reverse(self._prepared, wanted, self._shape, self._axis).run(self._core, upstream)
 
 
-class _Reverse:
+class Reverse:
     """One call of the reverse pass: arrays for the core to fill, and their names after."""
 
     def __init__(
@@ -240,6 +243,7 @@ class _Reverse:
         )
 
     def run(self, core: _RecordedInference | None, grad_q: FloatArray) -> Gradients:
+        """Go back through an inference and name what comes out."""
         parts: list[tuple[list[float], list[float]]]
         if core is None:
             parts = self._zero_parts(grad_q.shape[self._axis])
@@ -249,20 +253,29 @@ class _Reverse:
             parts = core.reverse(channels_first(grad_q, self._axis), table, requests)
             if table is not None and self._unary is not None:
                 copy_back(table, self._unary, self._axis)
+        self._finish_image()
+        return self._named(parts)
+
+    def _finish_image(self) -> None:
         source = self._prepared._image_source
         if source is not None and self._image is not None and self._image_table is not None:
             source.copy_back(self._image_table, self._image)
-        return self._named(parts)
 
     def _request(self, m: int) -> tuple[_KernelSpec | None, FloatArray | None]:
         """Return what the core differentiates kernel m by, and where node values go."""
-        spec = self._prepared._specs[m]
-        features = self._features[m]
+        spec, values = self._prepared._specs[m], self._value_gradient(m)
         if isinstance(self._kernels[m], Features):
-            return (None, None) if features is None else (spec, channels_first(features, -1))
-        if isinstance(self._kernels[m], Bilateral) and self._image_table is not None:
-            return spec, self._image_table
+            return (None, None) if values is None else (spec, values)
+        if values is not None:
+            return spec, values
         return (spec if "sigmas" in self._wanted else None), None
+
+    def _value_gradient(self, m: int) -> FloatArray | None:
+        """Return where the gradient by kernel m's feature values goes, (d, nodes)."""
+        features = self._features[m]
+        if features is not None:
+            return channels_first(features, -1)
+        return self._image_table if isinstance(self._kernels[m], Bilateral) else None
 
     def _zero_parts(self, num_labels: int) -> list[tuple[list[float], list[float]]]:
         """Return what the core would say of a grid without nodes."""

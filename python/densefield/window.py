@@ -114,13 +114,17 @@ class WindowKernel:
         check_window_grid(values.shape[:-1])
         self.grid = values.shape[:-1]
         self.dtype = values.dtype
+        self._dim = values.shape[-1]
         self._core = None
         if math.prod(self.grid):
             double = self.dtype == np.float64
             term = _densefield.WindowTermF64 if double else _densefield.WindowTermF32
             model = _densefield.ConvModelF64 if double else _densefield.ConvModelF32
-            terms = [term([], channels_first(values, -1), [1.0] * values.shape[-1], mode, 1.0)]
-            self._core = model(list(self.grid), shape, self.filter_size, 1, [], [terms], False)
+            # A copy, because the gradient looks at the features again.
+            table = channels_first(values, -1).copy()
+            self._term = term([], table, [1.0] * values.shape[-1], mode, 1.0)
+            terms = [[self._term]]
+            self._core = model(list(self.grid), shape, self.filter_size, 1, [], terms, False)
 
     @property
     def nbytes(self) -> int:
@@ -142,15 +146,78 @@ class WindowKernel:
             self._core.diagonal(0, out)
         return out.reshape(self.grid)
 
-    def _filter(self, values: npt.ArrayLike, transpose: bool, check_finite: bool) -> FloatArray:
-        given = as_float_array("values", values, check_finite=check_finite)
-        if given.ndim != len(self.grid) + 1 or given.shape[:-1] != self.grid:
+    def vjp(
+        self, values: npt.ArrayLike, grad_out: npt.ArrayLike, *, check_finite: bool = True
+    ) -> tuple[FloatArray, FloatArray]:
+        """Gradients of ``L = sum(grad_out * apply(values))`` by the values and the features.
+
+        Parameters
+        ----------
+        values : (*grid, C) array of float
+            What is filtered.
+        grad_out : (*grid, C) array of float
+            Gradient dL/dout by the filter's result.
+        check_finite : bool, default True
+            Refuse NaN and infinity.
+
+        Returns
+        -------
+        grad_values : (*grid, C) ndarray
+            ``apply_transpose(grad_out)``.
+        grad_features : (*grid, d) ndarray
+            Through the normalisation too.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array does not hold finite real numbers or has the wrong shape.
+
+        Notes
+        -----
+        Costs about three filters and twice the building. Same bits on any number of threads.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> kernel = WindowKernel(np.array([[0.0], [1.0]]), filter_size=3)
+        >>> grad_values, grad_features = kernel.vjp(np.eye(2)[:1].T, np.eye(2)[1:].T)
+        >>> grad_features.round(3)
+        array([[ 0.607],
+               [-0.607]])
+        """
+        given, upstream = (
+            self._checked(name, array, check_finite)
+            for name, array in (("values", values), ("grad_out", grad_out))
+        )
+        if given.shape != upstream.shape:
             raise ValueError(
-                f"values must have shape (*grid, C) for the grid {self.grid} of the features, "
-                f"got {given.shape}; move channels to the end with numpy.moveaxis"
+                f"grad_out must have the shape of the values, {given.shape}, got {upstream.shape}"
             )
-        table = channels_first(as_precision("values", given, self.dtype), -1)
+        grad_values = np.empty(given.shape, self.dtype)
+        grad_features = np.zeros((*self.grid, self._dim), self.dtype)
+        if self._core is not None and given.size:
+            self._core.reverse(
+                0,
+                channels_first(given, -1),
+                channels_first(upstream, -1),
+                channels_first(grad_values, -1),
+                self._term,
+                channels_first(grad_features, -1),
+            )
+        return grad_values, grad_features
+
+    def _filter(self, values: npt.ArrayLike, transpose: bool, check_finite: bool) -> FloatArray:
+        given = self._checked("values", values, check_finite)
         out = np.empty(given.shape, self.dtype)
         if self._core is not None and out.size:
-            self._core.apply(0, table, transpose, channels_first(out, -1))
+            self._core.apply(0, channels_first(given, -1), transpose, channels_first(out, -1))
         return out
+
+    def _checked(self, name: str, values: npt.ArrayLike, check_finite: bool) -> FloatArray:
+        given = as_float_array(name, values, check_finite=check_finite)
+        if given.ndim != len(self.grid) + 1 or given.shape[:-1] != self.grid:
+            raise ValueError(
+                f"{name} must have shape (*grid, C) for the grid {self.grid} of the features, "
+                f"got {given.shape}; move channels to the end with numpy.moveaxis"
+            )
+        return as_precision(name, given, self.dtype)

@@ -6,6 +6,7 @@
 
 #include "../../core/window.h"
 #include "lanes-inl.h"
+#include "window_gradient-inl.h"
 #include "window_kernels.h"
 
 namespace densefield::simd {
@@ -261,7 +262,9 @@ void transform(int form, const T* table, int64_t num_labels, int64_t count, int6
 
 template <typename T>
 WindowKernels<T> make_window_kernels() {
-  return {&message<T>, &weight_sums<T>, &tap_weights<T>, &merge_weights<T>, &transform<T>};
+  return {&message<T>,        &weight_sums<T>,      &tap_weights<T>,
+          &merge_weights<T>,  &transform<T>,        &add_products<T>,
+          &add_scale_sums<T>, &add_feature_sums<T>, &reverse_rows<T>};
 }
 
 }  // namespace

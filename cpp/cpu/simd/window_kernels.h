@@ -59,6 +59,80 @@ struct WindowMerge {
   T* out;  // [blocks, num_taps, kWindowBlock]
 };
 
+// Products of one row of gradients with a row of neighbours, in planes of one channel each.
+// Planes are `pitch` apart, 0 outside the grid, and readable up to whole blocks.
+template <typename T>
+struct WindowProducts {
+  int64_t width;
+  int64_t num_channels;
+  int64_t num_taps;  // odd
+  int64_t pitch;
+  const T* gradient;  // [num_channels, pitch] at pixel 0
+  const T* values;    // [num_channels, pitch] at the leftmost neighbour of pixel 0
+  T* out;             // [num_taps, pitch] at pixel 0, in/out
+};
+
+// One tap's part in the gradient by the scales of pixels 0 .. width - 1. Arrays `there` are
+// at the neighbour of pixel 0.
+template <typename T>
+struct WindowScaleTap {
+  int64_t width;
+  const T* kernel;         // the Gaussian, without scales
+  const T* grad;           // by the weight from the neighbour to the pixel
+  const T* grad_opposite;  // by the weight from the pixel to the neighbour
+  const T* pre_there;
+  const T* post_there;
+  T* grad_pre;   // at pixel 0, in/out
+  T* grad_post;  // at pixel 0, in/out
+};
+
+// One tap's part in the gradient by the features.
+template <typename T>
+struct WindowFeatureTap {
+  int64_t width;
+  const T* kernel;
+  const T* grad;
+  const T* grad_opposite;
+  const T* pre;
+  const T* post;
+  const T* pre_there;
+  const T* post_there;
+  const T* norm;        // gradient by the pixel's sum of weights
+  const T* norm_there;  // by the neighbour's
+  T scale;              // of the weights
+  int num_channels;
+  const T* const* here;   // [num_channels] feature planes at pixel 0
+  const T* const* there;  // [num_channels] the same at the neighbour
+  int64_t feature_pitch;
+  T* grad_feature;  // [num_channels, feature_pitch] in/out, times sigma^2
+  T* share;         // [width] scratch
+  double* sums;     // [1 + num_channels] out: of the shares, and of their squared steps
+};
+
+// One table's part in an update backwards; WindowReverseKernel has the meaning.
+template <typename T>
+struct WindowReversePart {
+  const T* filtered;    // [count, stride]
+  const T* self;        // [count] or nullptr
+  int form;             // 0 scalar, 1 vector, 2 matrix
+  const T* transposed;  // A^T by columns
+  T* sums;              // [1 or num_labels, stride] in/out, by A; of a scalar, one per label
+};
+
+template <typename T>
+struct WindowReverseRows {
+  int64_t count;
+  int64_t stride;
+  int64_t num_labels;
+  int num_parts;  // 0: grad_scores holds the gradient by the marginals
+  const WindowReversePart<T>* parts;
+  bool has_softmax;
+  const T* marginals;  // [count, stride]
+  T* grad_scores;      // [count, stride] in/out
+  T* grad_unary;       // [count, stride] in/out
+  T* scratch;          // [2, stride]
+};
+
 template <typename T>
 struct WindowKernels {
   // out[x - begin] = sum over the taps of weight * value row, for whole blocks.
@@ -71,6 +145,10 @@ struct WindowKernels {
   // columns (form 2); scratch [stride].
   void (*transform)(int form, const T* table, int64_t num_labels, int64_t count, int64_t stride,
                     T* scratch, T* rows);
+  void (*add_products)(const WindowProducts<T>&);
+  void (*add_scale_sums)(const WindowScaleTap<T>&);
+  void (*add_feature_sums)(const WindowFeatureTap<T>&);
+  void (*reverse_rows)(const WindowReverseRows<T>&);
 };
 
 // The table of the level in use, see kernels.h.

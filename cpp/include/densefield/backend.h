@@ -15,6 +15,7 @@
 #include "densefield/reverse.h"
 #include "densefield/view.h"
 #include "densefield/window.h"
+#include "densefield/window_reverse.h"
 
 namespace densefield {
 
@@ -167,6 +168,23 @@ class Backend {
   // only for out.sigma_value.
   virtual void feature_gradient(const Lattice<T>&, const Features<T>&, const T* grad_weight,
                                 const FeatureGradient<T>& out) const = 0;
+
+  // The reverse pass of window kernels, maths §5 "Gradients" and §6; structures in
+  // window_reverse.h. Sums over nodes are the same bits on any number of threads.
+
+  virtual std::unique_ptr<WindowGradient<T>> make_window_gradient(const WindowTable<T>&) const = 0;
+  // Adds what a message K~ rows, less self rows where `excludes_self`, has to say:
+  // dL/dK[tap, i] += grad_i . rows at i's neighbour, where grad = -A^T grad_scores, or
+  // grad_scores itself for nullptr. `rows` has the table's margins.
+  virtual void add_window_gradient(const WindowTable<T>&, const T* rows, const T* grad_scores,
+                                   const CompatibilityTable<T>* transposed_compatibility,
+                                   int64_t num_channels, bool excludes_self,
+                                   WindowGradient<T>&) const = 0;
+  // From the weights of a table to the terms that it was built from, through their
+  // normalisation. Nothing can be added after.
+  virtual void window_term_gradients(const WindowTable<T>&, WindowGradient<T>&,
+                                     std::span<const WindowTermGradient<T>>) const = 0;
+  virtual void window_reverse_pass(const WindowReversePass<T>&) const = 0;
 
   // out[i] = 1 / rows[i][0], or its square root: the scales of maths §3.
   virtual void normalizer(const NodeLayout&, const T* rows, int64_t stride, bool square_root,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "densefield/crf.h"
@@ -21,6 +22,7 @@ class MarginRows {
   }
   T* data() { return buffer_.data() + first_; }
   const T* data() const { return buffer_.data() + first_; }
+  int64_t num_bytes() const { return buffer_.num_bytes(); }
 
  private:
   int64_t first_ = 0;
@@ -54,6 +56,22 @@ class ConvModel {
   std::vector<std::shared_ptr<const WindowTable<T>>> tables_;
   std::vector<Buffer<T>> self_;
 };
+
+// One update, or the softmax of the unary alone.
+template <typename T>
+struct ConvUpdate {
+  std::span<const CompatibilityTable<T>> compatibility;  // one per group; empty: no messages
+  int64_t num_labels;
+  const T* unary;      // [N, stride], padding infinity
+  const T* marginals;  // [N, stride] with margins
+  T* updated;          // [N, stride] or nullptr
+  T* scores;           // [N, stride] out, or nullptr
+  bool wants_change;
+  const NodeView<T>* result;  // or nullptr
+};
+// Returns max |change| where asked for.
+template <typename T>
+T run_update(const ConvModel<T>& model, const ConvUpdate<T>& update);
 
 // Mean field with window kernels. Marginals go back and forth between two buffers, so they
 // can be stored after every update but the last.
