@@ -300,13 +300,14 @@ def plot(claims: list[Claim], path: Path) -> Path:
         share = claim.bound / found.value if claim.unit == "ms" else found.value / claim.bound
         color = "tab:green" if found.holds else "tab:orange"
         axes.barh(position, share - 1, left=1, color=color)
-        label = f" {tables.figure(found.value)} {claim.unit} (claimed {claim.bound:g})"
+        elsewhere = " on a GPU" if "GPU" in claim.device else ""
+        label = f" {tables.figure(found.value)} {claim.unit} (claimed{elsewhere}: {claim.bound:g})"
         axes.text(max(share, 1), position, label, va="center", fontsize=8)
     names = [f"{c.name}\n{m.what}, {m.device}" for c, m in reversed(shown)]
     axes.set_yticks(range(len(shown)), names, fontsize=7)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.margins(x=0.3)
+    axes.margins(x=0.4)  # room for the labels
     axes.set_xlabel("times as good as claimed; the line is the claim")
     figure.savefig(path, dpi=120)
     return path

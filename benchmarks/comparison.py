@@ -33,14 +33,14 @@ class Contender:
     """One way to do a task.
 
     ``error`` runs once, untimed, and returns what the comparison's ``error_of`` says; ``labels``
-    likewise, and is compared with the baseline's label by label.
+    makes labels of what the first, untimed run returned, to compare with the baseline's.
     """
 
     name: str
     threads: int
     run: Callable[[], Any]
     error: Callable[[], float] | None = None
-    labels: Callable[[], Array] | None = None
+    labels: Callable[[Any], Array] | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -132,7 +132,7 @@ def ours(
     run: Callable[[], Any],
     *,
     error: Callable[[], float] | None = None,
-    labels: Callable[[], Array] | None = None,
+    labels: Callable[[Any], Array] | None = None,
 ) -> Iterator[Contender]:
     """Yield densefield once for each number of threads; the answer is the same on all."""
     for threads in settings.threads:
@@ -147,9 +147,12 @@ def measure(
 ) -> list[Row]:
     """Measure one comparison: errors first, then the times in turns."""
     contenders = comparison.contenders
-    errors = _once(contenders, "error")
-    answers = _once(contenders, "labels")
-    runs = {str(index): contender.run for index, contender in enumerate(contenders)}
+    errors: dict[str, float] = {}
+    for contender in contenders:  # threads do not change the answer
+        if contender.error is not None and contender.name not in errors:
+            errors[contender.name] = contender.error()
+    answers: dict[str, Array] = {}
+    runs = {str(i): _keeping_labels(contender, answers) for i, contender in enumerate(contenders)}
     timings = take_turns(runs, rounds=settings.rounds, on_sample=on_sample)
     medians = {c.key: timings[str(index)].median for index, c in enumerate(contenders)}
     rows = []
@@ -189,14 +192,18 @@ def _add_ratio(
         row.labels_equal = float(np.mean(answers[baseline] == answers[row.contender]))
 
 
-def _once(contenders: list[Contender], what: str) -> dict[str, Any]:
-    """Call a function of each name's first contender: threads do not change the answer."""
-    found: dict[str, Any] = {}
-    for contender in contenders:
-        function = getattr(contender, what)
-        if function is not None and contender.name not in found:
-            found[contender.name] = function()
-    return found
+def _keeping_labels(contender: Contender, answers: dict[str, Array]) -> Callable[[], Any]:
+    """Return the run; its first call, which is not timed, leaves the labels in `answers`."""
+    labels = contender.labels
+    if labels is None:
+        return contender.run
+
+    def run() -> None:
+        result = contender.run()
+        if contender.name not in answers:
+            answers[contender.name] = labels(result)
+
+    return run
 
 
 def _add_cost(row: Row, cost: Cost | None, peaks: dict[int, Peak]) -> None:

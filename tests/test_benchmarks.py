@@ -55,9 +55,9 @@ def check(content: dict[str, Any]) -> None:
 def small_run() -> results_file.Run:
     """Two contenders that do nothing, with everything that a row can hold."""
     contenders = [
-        Contender("theirs", 1, lambda: None, lambda: 0.5, lambda: np.array([0, 1])),
-        Contender("ours", 1, lambda: None, lambda: 0.25, lambda: np.array([0, 0])),
-        Contender("ours", 2, lambda: None, lambda: 0.25, lambda: np.array([0, 0])),
+        Contender("theirs", 1, lambda: None, lambda: 0.5, lambda _: np.array([0, 1])),
+        Contender("ours", 1, lambda: None, lambda: 0.25, lambda _: np.array([0, 0])),
+        Contender("ours", 2, lambda: None, lambda: 0.25, lambda _: np.array([0, 0])),
     ]
     comparison = Comparison(
         "group/task", "input", {"points": 7}, contenders, costs.Cost(100, 10), "what", "theirs"

@@ -112,7 +112,7 @@ def _conv_crf(scene: inputs.Scene, filter_size: int, settings: Settings) -> Iter
             cost = costs.window_message(nodes, taps, labels)
         our_error = partial(error, iterations, infer)
         contenders = list(ours("densefield", settings, run, error=our_error))
-        if peers.torch_missing() is None:
+        if peers.torch_missing() is None and (iterations == 1 or filter_size == FILTER_SIZES[0]):
             contenders += _torch(scene, unary, filter_size, iterations, settings, error)
         yield Comparison(
             case=f"window/ConvCRF, {name}, {filter_size} x {filter_size}",
@@ -137,7 +137,8 @@ def _torch(
         scene.image, unary, filter_size, spatial=SPATIAL, bilateral=BILATERAL
     )
     infer = partial(tiled.infer, iterations)
-    for threads in settings.threads:
+    # Whole inferences take seconds each: one number of threads has to do.
+    for threads in settings.threads if iterations == 1 else settings.threads[-1:]:
         run: Callable[[], Any] = partial(_with_torch_threads, threads, infer)
         if iterations == 1:
             run = torch_message(scene, unary, filter_size, threads)
