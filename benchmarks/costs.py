@@ -122,6 +122,26 @@ def dense_crf(sizes: Sequence[LatticeSize], labels: int, iterations: int) -> Cos
     return prepare(sizes) + updates(sizes, labels, iterations)
 
 
+def backward(
+    sizes: Sequence[LatticeSize], labels: int, iterations: int, *, to_features: bool
+) -> Cost:
+    """Go back through T updates, maths §6, with all marginals kept.
+
+    Each reads its marginals and the gradient by them and writes the next one, sums the gradient
+    by the unary (read and written), and filters once with each transposed kernel. The gradient to
+    features splats and blurs the marginals again and takes two dot products at every corner.
+    """
+    nodes = sizes[0].points if sizes else 0
+    update = Cost(5 * FLOAT * nodes * labels, 8 * nodes * labels)
+    for size in sizes:
+        rows = blur(size, labels) + Cost(2 * FLOAT * size.vertices * labels, 0)
+        corners = Cost(
+            CORNER * size.points * size.corners, 2 * 2 * size.points * size.corners * labels
+        )
+        update = update + (rows + corners) * (2 if to_features else 1)
+    return update * iterations
+
+
 def window_table(nodes: int, taps: int, dim: int) -> Cost:
     """Make the table of a window of `taps` neighbours: one exponential of d differences each."""
     return Cost(

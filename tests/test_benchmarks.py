@@ -115,6 +115,13 @@ class TestCosts:
         assert three.bytes - two.bytes == two.bytes - one.bytes > 0
         assert three.operations - two.operations == two.operations - one.operations > 0
 
+    def test_gradients_to_features_filter_the_marginals_again(self) -> None:
+        sizes = [costs.LatticeSize.of(points=10, dim=2, vertices=4)]
+        some = costs.backward(sizes, 3, 1, to_features=False)
+        every = costs.backward(sizes, 3, 1, to_features=True)
+        filtered = costs.blur(sizes[0], 3).operations + 2 * 2 * 10 * 3 * 3
+        assert every.operations - some.operations == filtered
+
     def test_a_window_message_does_two_operations_per_tap_node_and_label(self) -> None:
         assert costs.window_message(nodes=10, taps=49, labels=21).operations == 2 * 10 * 49 * 21
 
