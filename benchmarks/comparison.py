@@ -143,7 +143,6 @@ def measure(
     comparison: Comparison,
     settings: Settings,
     peaks: dict[int, Peak],
-    on_sample: Callable[[], object] | None = None,
 ) -> list[Row]:
     """Measure one comparison: errors first, then the times in turns."""
     contenders = comparison.contenders
@@ -153,7 +152,7 @@ def measure(
             errors[contender.name] = contender.error()
     answers: dict[str, Array] = {}
     runs = {str(i): _keeping_labels(contender, answers) for i, contender in enumerate(contenders)}
-    timings = take_turns(runs, rounds=settings.rounds, on_sample=on_sample)
+    timings = take_turns(runs, rounds=settings.rounds)
     medians = {c.key: timings[str(index)].median for index, c in enumerate(contenders)}
     rows = []
     for index, contender in enumerate(contenders):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 import densefield
 from densefield import pictures
@@ -111,7 +112,10 @@ def bench(
     found = densefield.system_info()
     counts = sorted(set(threads) or {1, found["num_threads"]})
     tasks = list(_tasks(_make_input(size, labels), iterations, counts))
-    timings = take_turns({str(i): task.run for i, task in enumerate(tasks)}, rounds=rounds)
+    runs = {str(i): task.run for i, task in enumerate(tasks)}
+    # On a terminal alone: elsewhere the bar would fill a log.
+    with tqdm(total=rounds * len(runs), unit="sample", leave=False, disable=None) as bar:
+        timings = take_turns(runs, rounds=rounds, on_sample=bar.update)
     rows = [_row(task, timings[str(i)], size) for i, task in enumerate(tasks)]
     click.echo(
         f"densefield {found['version']}, {found['simd']}; {size[0]} x {size[1]} pixels, "
