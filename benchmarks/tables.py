@@ -144,8 +144,14 @@ def machine_line(content: Mapping[str, Any]) -> str:
     )
 
 
+def of_first_input(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of each case's first input, which is the shipped photograph."""
+    first: dict[str, str] = {}
+    return [row for row in rows if first.setdefault(row["case"], row["input"]) == row["input"]]
+
+
 def markdown(content: Mapping[str, Any], file_name: str) -> str:
-    """Write a whole run as Markdown."""
+    """Write a run as Markdown: means over all inputs, and every case on its first one."""
     kind = " A quick run: good for a look, never for a figure." if content["quick"] else ""
     parts = [
         f"From `benchmarks/results/{file_name}`, medians of {content['rounds']} rounds.{kind}",
@@ -158,7 +164,10 @@ def markdown(content: Mapping[str, Any], file_name: str) -> str:
         parts.append(markdown_table(ratios))
     if content["memory"]:
         parts.append(markdown_table(memory_rows(content)))
-    for group, rows in groupby(content["rows"], key=lambda row: row["case"].partition("/")[0]):
+    rows_shown = of_first_input(content["rows"])
+    if len(rows_shown) < len(content["rows"]):
+        parts.append("Every case on its first input; the file has the others.")
+    for group, rows in groupby(rows_shown, key=lambda row: str(row["case"]).partition("/")[0]):
         parts.append(f"### {group}")
         parts.append(markdown_table(_group_rows(list(rows))))
     parts += [

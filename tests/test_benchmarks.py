@@ -274,6 +274,14 @@ class TestTables:
         assert "here.json" in found
         assert "old" not in found
 
+    def test_a_page_shows_each_case_on_its_first_input(self) -> None:
+        rows = [
+            {"case": "a/x", "input": "one"},
+            {"case": "a/x", "input": "two"},
+            {"case": "a/y", "input": "two"},
+        ]
+        assert tables.of_first_input(rows) == [rows[0], rows[2]]
+
     def test_a_page_without_marks_is_refused(self) -> None:
         with pytest.raises(ValueError, match="the page must hold"):
             tables.replace_between_marks("nothing", "text")
