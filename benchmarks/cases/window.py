@@ -137,8 +137,9 @@ def _torch(
         scene.image, unary, filter_size, spatial=SPATIAL, bilateral=BILATERAL
     )
     infer = partial(tiled.infer, iterations)
-    # Whole inferences take seconds each: one number of threads has to do.
-    for threads in settings.threads if iterations == 1 else settings.threads[-1:]:
+    # Whole inferences and the larger window take seconds: all threads have to do for them.
+    is_short = iterations == 1 and filter_size == FILTER_SIZES[0]
+    for threads in settings.threads if is_short else settings.threads[-1:]:
         run: Callable[[], Any] = partial(_with_torch_threads, threads, infer)
         if iterations == 1:
             run = torch_message(scene, unary, filter_size, threads)
