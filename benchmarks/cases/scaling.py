@@ -53,7 +53,7 @@ def _filter(dim: int, num_points: int, settings: Settings) -> Comparison:
     """Filter points on a curved sheet: real features fill a surface, not the space they lie in."""
     rng = np.random.default_rng(dim)
     sheet = rng.random((num_points, 2))
-    frequencies = rng.normal(size=(2, dim))
+    frequencies = 4 * rng.normal(size=(2, dim))  # folds: vertices grow with d, as in photographs
     features = (SPREAD * (0.5 + 0.5 * np.sin(sheet @ frequencies))).astype(np.float32)
     values = rng.random((num_points, 21), np.float32)
     built = df.PermutohedralLattice(features)
