@@ -1,0 +1,48 @@
+# The CUDA backend for the emulator: the kernel files of cuda/ compiled as C++. For tests; no
+# wheel has it.
+
+option(DF_CUDA_EMULATED "Build the CUDA backend for the emulator too (for tests)" OFF)
+set(DF_EMULATION_SANITIZER "" CACHE STRING "Sanitizer of the emulated backend: address, thread")
+
+# The engine, and what files that are compiled against it need.
+function(df_add_emulator name sanitizer)
+  add_library(${name} STATIC
+    cuda/emulation/block.cpp
+    cuda/emulation/device_memory.cpp
+    cuda/emulation/fibre.cpp
+    cuda/emulation/grid.cpp
+    cuda/emulation/runtime_api.cpp
+    cuda/emulation/settings.cpp
+    cuda/emulation/shared_memory.cpp)
+  target_include_directories(${name} PUBLIC cpp/include cpp . cuda)
+  target_compile_features(${name} PUBLIC cxx_std_20)
+  target_link_libraries(${name} PUBLIC Threads::Threads)
+  set_target_properties(${name} PROPERTIES
+    POSITION_INDEPENDENT_CODE ON
+    CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON)
+  df_set_warnings(${name})
+  if(sanitizer STREQUAL "address")
+    target_compile_options(${name} PUBLIC
+      -fsanitize=address,undefined -fno-sanitize-recover=undefined -g)
+    target_link_options(${name} PUBLIC -fsanitize=address,undefined)
+  elseif(sanitizer STREQUAL "thread")
+    # The kernels alone: the engine tells the sanitizer of threads and barriers itself.
+    target_compile_definitions(${name} PUBLIC DF_EMULATION_TSAN)
+    target_compile_options(${name} INTERFACE -fsanitize=thread -g)
+    target_link_options(${name} INTERFACE -fsanitize=thread)
+  endif()
+endfunction()
+
+# Adds a kernel file as C++. One .cpp that includes it: CMake gives a file one language for all
+# targets of a directory, and for nvcc it is CUDA.
+function(df_add_emulated_source target file)
+  get_filename_component(stem ${file} NAME_WE)
+  set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/emulated/${stem}.cpp)
+  file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${CMAKE_CURRENT_SOURCE_DIR}/${file}\"\n"
+    @ONLY)
+  # A point must land in the same simplex on every build: no fused multiply-add.
+  set_source_files_properties(${wrapper} PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+  target_sources(${target} PRIVATE ${wrapper})
+endfunction()

@@ -1,0 +1,52 @@
+# What each net catches: planted bugs, run plainly, in other orders and under sanitizers.
+
+foreach(sanitizer none address thread)
+  df_add_emulator(emulator_${sanitizer} ${sanitizer})
+  add_executable(planted_bugs_${sanitizer})
+  df_add_emulated_source(planted_bugs_${sanitizer} tests/cuda/planted_bugs.cu)
+  df_add_emulated_source(planted_bugs_${sanitizer} cuda/memory.cu)
+  target_link_libraries(planted_bugs_${sanitizer} PRIVATE emulator_${sanitizer})
+  df_set_warnings(planted_bugs_${sanitizer})
+endforeach()
+
+# Older sanitizers cannot place their shadow memory if addresses are random to the last bit.
+find_program(DF_SETARCH setarch)
+
+# df_expect_bug(SANITIZER BUG OUTPUT [ENVIRONMENT..]): the program's output must match.
+function(df_expect_bug sanitizer bug output)
+  string(MAKE_C_IDENTIFIER "${ARGN}" order)
+  set(name planted_${sanitizer}_${bug}_${order})
+  set(command $<TARGET_FILE:planted_bugs_${sanitizer}> ${bug})
+  if(sanitizer STREQUAL "thread" AND DF_SETARCH)
+    set(command ${DF_SETARCH} --addr-no-randomize ${command})
+  endif()
+  add_test(NAME ${name} COMMAND ${command})
+  set_tests_properties(${name} PROPERTIES
+    PASS_REGULAR_EXPRESSION "${output}" TIMEOUT 60 ENVIRONMENT "${ARGN}")
+endfunction()
+
+set(reversed DENSEFIELD_EMULATION_ORDER=reversed)
+set(shuffled DENSEFIELD_EMULATION_ORDER=7)
+foreach(order "" ${reversed} ${shuffled} DENSEFIELD_EMULATION_ORDER=8)
+  df_expect_bug(none none "^right" ${order})
+endforeach()
+df_expect_bug(address none "^right")
+df_expect_bug(thread none "^right")
+
+df_expect_bug(none missing_barrier "^wrong" ${reversed})
+df_expect_bug(none missing_barrier "^wrong" ${shuffled})
+df_expect_bug(thread missing_barrier "ThreadSanitizer: data race")
+df_expect_bug(none divergent_barrier "error: sum_neighbours_kernel: .*__syncthreads")
+df_expect_bug(address static_array_too_short "AddressSanitizer: heap-buffer-overflow")
+df_expect_bug(address dynamic_array_too_short "AddressSanitizer: heap-buffer-overflow")
+df_expect_bug(address write_behind_the_end "AddressSanitizer: heap-buffer-overflow")
+df_expect_bug(none unwritten_shared "^wrong")
+df_expect_bug(thread no_atomic "ThreadSanitizer: data race")
+df_expect_bug(none wrong_mask "error: sum_kernel: deadlock")
+df_expect_bug(none missing_warp_barrier "^wrong")
+df_expect_bug(thread missing_warp_barrier "ThreadSanitizer: data race")
+df_expect_bug(none order_dependence "^wrong" ${reversed})
+df_expect_bug(none order_dependence "^wrong" ${shuffled})
+df_expect_bug(none host_pointer "error: sum_neighbours_kernel: argument 1 is not a device pointer")
+df_expect_bug(address device_pointer_on_the_host "AddressSanitizer: use-after-poison")
+df_expect_bug(none too_many_threads "error: last_writer_kernel: invalid launch configuration")

@@ -1,0 +1,89 @@
+#include <algorithm>
+#include <string>
+
+#include "memory.cuh"
+
+namespace densefield::cuda {
+
+void* DeviceMemory::allocate(std::size_t num_bytes) {
+  check(cudaSetDevice(queue_.device), "choosing the device");
+  void* ptr = nullptr;
+  const cudaError_t error =
+      cudaMallocAsync(&ptr, std::max<std::size_t>(num_bytes, 1), queue_.stream);
+  if (error == cudaSuccess) return ptr;
+  cudaGetLastError();  // takes the error back: the device stays usable
+  if (error != cudaErrorMemoryAllocation) check(error, "allocating memory");
+  std::size_t num_free = 0, total = 0;
+  cudaMemGetInfo(&num_free, &total);
+  throw Error(Error::Kind::memory, "not enough memory on the device: " + std::to_string(num_bytes) +
+                                       " bytes are needed at once and " + std::to_string(num_free) +
+                                       " of " + std::to_string(total) +
+                                       " are free; split the input or use float32");
+}
+
+void DeviceMemory::release(void* ptr) noexcept {
+  cudaSetDevice(queue_.device);
+  cudaFreeAsync(ptr, queue_.stream);
+}
+
+bool is_on_device(const void* pointer) {
+  cudaPointerAttributes attributes{};
+  if (cudaPointerGetAttributes(&attributes, pointer) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  return attributes.type == cudaMemoryTypeDevice;
+}
+
+namespace {
+
+template <typename T>
+bool is_plain(const NodeView<T>& view) {
+  return view.node_stride == 1 || view.num_nodes <= 1;
+}
+
+}  // namespace
+
+template <typename T>
+DeviceView<T> bring_to_device(DeviceMemory& memory, NodeView<const T> from) {
+  const int64_t nodes = from.num_nodes, channels = from.num_channels;
+  if (nodes * channels == 0 || is_on_device(from.data)) return {from, {}};
+  DeviceView<T> result;
+  result.copy = Buffer<T>(memory, nodes * channels);
+  result.view = {result.copy.data(), nodes, channels, 1, nodes};
+  T* to = result.copy.data();
+  if (is_plain(from) && (from.channel_stride == nodes || channels == 1)) {
+    upload(memory, from.data, nodes * channels, to);
+  } else if (is_plain(from)) {
+    for (int64_t c = 0; c < channels; ++c) upload(memory, &from.at(c, 0), nodes, to + c * nodes);
+  } else {
+    std::vector<T> packed(static_cast<std::size_t>(nodes));
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t i = 0; i < nodes; ++i) packed[static_cast<std::size_t>(i)] = from.at(c, i);
+      upload(memory, packed.data(), nodes, to + c * nodes);
+      memory.wait();  // before `packed` is written again
+    }
+  }
+  return result;
+}
+
+template <typename T>
+void bring_to_host(const DeviceMemory& memory, const T* from, NodeView<T> to) {
+  const int64_t nodes = to.num_nodes, channels = to.num_channels;
+  if (nodes * channels == 0) return;
+  if (is_plain(to) && (to.channel_stride == nodes || channels == 1))
+    return download(memory, from, nodes * channels, to.data);
+  std::vector<T> plane(static_cast<std::size_t>(nodes));
+  for (int64_t c = 0; c < channels; ++c) {
+    download(memory, from + c * nodes, nodes, plane.data());
+    for (int64_t i = 0; i < nodes; ++i) to.at(c, i) = plane[static_cast<std::size_t>(i)];
+  }
+}
+
+#define DF_INSTANTIATE(T)                                                   \
+  template DeviceView<T> bring_to_device(DeviceMemory&, NodeView<const T>); \
+  template void bring_to_host(const DeviceMemory&, const T*, NodeView<T>);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
+
+}  // namespace densefield::cuda

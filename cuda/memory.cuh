@@ -1,0 +1,82 @@
+// Device memory on one stream, and the way between it and the caller's arrays.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "check.cuh"
+#include "densefield/buffer.h"
+#include "densefield/view.h"
+
+namespace densefield::cuda {
+
+// Everything that one backend does happens in the order of this stream.
+struct Queue {
+  int device;
+  cudaStream_t stream;
+};
+
+// Memory that is taken and given back in the order of the stream, from the device's pool: after
+// the first update of an inference it costs no call of the system.
+class DeviceMemory final : public Memory {
+ public:
+  explicit DeviceMemory(Queue queue) : queue_(queue) {}
+
+  const Queue& queue() const { return queue_; }
+  cudaStream_t stream() const { return queue_.stream; }
+  void* allocate(std::size_t num_bytes) override;
+  void release(void* ptr) noexcept override;
+  // Waits until the device has done all that was asked of it.
+  void wait() const { check(cudaStreamSynchronize(queue_.stream), "waiting for the stream"); }
+
+ private:
+  Queue queue_;
+};
+
+// True for memory that kernels can read.
+bool is_on_device(const void* pointer);
+
+template <typename T>
+void upload(const DeviceMemory& memory, const T* from, int64_t count, T* to) {
+  if (count == 0) return;
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(T),
+                        cudaMemcpyHostToDevice, memory.stream()),
+        "copying to the device");
+}
+// The host's memory holds the values when it returns.
+template <typename T>
+void download(const DeviceMemory& memory, const T* from, int64_t count, T* to) {
+  if (count == 0) return;
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(T),
+                        cudaMemcpyDeviceToHost, memory.stream()),
+        "copying from the device");
+  memory.wait();
+}
+template <typename T>
+Buffer<T> upload(DeviceMemory& memory, const std::vector<T>& from) {
+  Buffer<T> buffer(memory, static_cast<int64_t>(from.size()));
+  upload(memory, from.data(), buffer.size(), buffer.data());
+  return buffer;
+}
+template <typename T>
+void clear(const DeviceMemory& memory, Buffer<T>& buffer) {
+  if (buffer.is_empty()) return;
+  check(cudaMemsetAsync(buffer.data(), 0, static_cast<std::size_t>(buffer.num_bytes()),
+                        memory.stream()),
+        "clearing memory");
+}
+
+// A view that kernels can read: the caller's own if it lies on the device, else a copy.
+template <typename T>
+struct DeviceView {
+  NodeView<const T> view;
+  Buffer<T> copy;
+};
+template <typename T>
+DeviceView<T> bring_to_device(DeviceMemory& memory, NodeView<const T> from);
+
+// Copies [channels, nodes] values that lie on the device to a view on the host.
+template <typename T>
+void bring_to_host(const DeviceMemory& memory, const T* from, NodeView<T> to);
+
+}  // namespace densefield::cuda
