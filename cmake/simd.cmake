@@ -33,5 +33,5 @@ target_sources(densefield_core PRIVATE
   cpp/cpu/simd/dispatch.cpp)
 
 # Features are divided by sigma there, for the same reason.
-set_source_files_properties(cpp/cpu/build.cpp cpp/cpu/key_layout.cpp PROPERTIES
+set_source_files_properties(cpp/cpu/build.cpp cpp/plan/key_layout.cpp PROPERTIES
   COMPILE_OPTIONS -ffp-contract=off)

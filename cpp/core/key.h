@@ -31,6 +31,22 @@ struct KeyField {
   int32_t lowest;  // smallest value the field holds
 };
 
+// The key of corner k of a simplex, core/embed.h: (cell_i - [rank_i > d-k], i < d; k).
+template <int W>
+DF_HD Key<W> corner_key(int d, int k,
+                        const KeyField* field,  // [d]
+                        const int32_t* cell,    // [d+1]
+                        const uint8_t* rank) {  // [d+1]
+  Key<W> key = {};
+  key.word[0] = static_cast<uint64_t>(k);
+  for (int i = 0; i < d; ++i) {
+    const int32_t coordinate = cell[i] - (rank[i] > d - k ? 1 : 0);
+    key.word[field[i].word] +=
+        static_cast<uint64_t>(static_cast<int64_t>(coordinate) - field[i].lowest) << field[i].shift;
+  }
+  return key;
+}
+
 // A well-mixed 64-bit hash; tables take its top bits.
 template <int W>
 DF_HD uint64_t hash(const Key<W>& key) {

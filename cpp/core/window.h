@@ -35,6 +35,20 @@ DF_HD int64_t cell_of(int64_t node, int64_t phase, int64_t cell_size) {
   return (node + phase) / cell_size;
 }
 
+// The nodes of a cell that lie on the grid: [first, last).
+struct CellNodes {
+  int64_t first;
+  int64_t last;
+
+  DF_HD int64_t count() const { return last - first; }
+  // The mean position: a whole or half number, so that differences are exact.
+  DF_HD double centre() const { return double(first + last - 1) / 2; }
+};
+DF_HD CellNodes nodes_of_cell(int64_t cell, int64_t phase, int64_t cell_size, int64_t num_nodes) {
+  const int64_t first = cell * cell_size - phase, last = first + cell_size;
+  return {first < 0 ? 0 : first, last > num_nodes ? num_nodes : last};
+}
+
 // Bilinear upsampling along one axis: between the centres of two neighbouring cells.
 // Outside the centres of the first and last cell the value is that cell's own.
 template <typename T>
@@ -56,6 +70,34 @@ DF_HD CellPair<T> cells_around(int64_t node, int64_t phase, int64_t cell_size, i
   if (pair.low < 0) pair.low = 0;
   if (pair.high > num_cells - 1) pair.high = num_cells - 1;
   return pair;
+}
+
+// The diagonal of D K U between cells (downsampling, kernel, upsampling) at one node, without
+// scales: the sum over the cells a around it of U_ia K_a,own / (nodes of its own cell).
+// weight(cell, own): K from the node's own cell to another one, both [3].
+template <typename T, typename Weight>
+DF_HD T cell_kernel_diagonal(const int64_t* node, const int64_t* fine, const int64_t* coarse,
+                             const int64_t* phase, int64_t cell_size, Weight weight) {
+  int64_t own[3];
+  CellPair<T> pair[3];
+  T share = T(1);
+  for (int a = 0; a < 3; ++a) {
+    own[a] = cell_of(node[a], phase[a], cell_size);
+    pair[a] = cells_around<T>(node[a], phase[a], cell_size, coarse[a]);
+    share = share / T(nodes_of_cell(own[a], phase[a], cell_size, fine[a]).count());
+  }
+  T sum = T(0);
+  for (int corner = 0; corner < 8; ++corner) {
+    int64_t cell[3];
+    T factor = share;
+    for (int a = 0; a < 3; ++a) {
+      const bool is_high = (corner >> a & 1) != 0;
+      cell[a] = is_high ? pair[a].high : pair[a].low;
+      factor = factor * (is_high ? pair[a].share : T(1) - pair[a].share);
+    }
+    if (factor != T(0)) sum = sum + factor * weight(cell, own);
+  }
+  return sum;
 }
 
 }  // namespace densefield

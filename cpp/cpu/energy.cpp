@@ -2,6 +2,7 @@
 #include <cmath>
 #include <vector>
 
+#include "../core/compatibility.h"
 #include "densefield/threads.h"
 #include "steps.h"
 
@@ -31,26 +32,6 @@ struct PairSum : PairwiseEnergy {
   }
 };
 
-// q^T A m of one node; `offset` is added to every entry of A.
-template <typename T>
-double bilinear_form(const CompatibilityTable<T>& table, T offset, const T* q, const T* m,
-                     int64_t num_labels, int64_t stride) {
-  const T* a = table.values.data();
-  double sum = 0, q_sum = 0, m_sum = 0;
-  for (int64_t l = 0; l < num_labels; ++l) {
-    q_sum += double(q[l]);
-    m_sum += double(m[l]);
-    switch (table.form) {
-      case CompatibilityForm::scalar: sum += double(a[0]) * double(q[l]) * double(m[l]); break;
-      case CompatibilityForm::vector: sum += double(a[l]) * double(q[l]) * double(m[l]); break;
-      case CompatibilityForm::matrix:
-        for (int64_t k = 0; k < num_labels; ++k)
-          sum += double(a[l * stride + k]) * double(q[k]) * double(m[l]);
-    }
-  }
-  return sum + double(offset) * q_sum * m_sum;
-}
-
 }  // namespace
 
 template <typename T>
@@ -60,8 +41,9 @@ PairwiseEnergy pairwise_energy(const CpuLayout& layout, const T* marginals, cons
   const int64_t stride = padded_stride<T>(num_labels);
   return sum_over_rows<PairSum>(layout, [&](int64_t i, PairSum& sum) {
     const T* q = marginals + i * stride;
-    sum.pairs += bilinear_form(table, offset, q, messages + i * stride, num_labels, stride);
-    sum.self += double(self[i]) * bilinear_form(table, offset, q, q, num_labels, stride);
+    const T* a = table.values.data();
+    sum.pairs += bilinear_form(table.form, a, offset, q, messages + i * stride, num_labels, stride);
+    sum.self += double(self[i]) * bilinear_form(table.form, a, offset, q, q, num_labels, stride);
   });
 }
 

@@ -205,17 +205,14 @@ void slice_grid(const CpuLattice<T>& lattice, const CpuVertexRows<T>& from, cons
   });
 }
 
-// K_ii is a product over the axes of what the filter carries from a point's corners to
-// themselves and to each other.
 template <typename T>
 void diagonal_grid(const CpuLattice<T>& lattice, T* out) {
   const auto& axes = lattice.grid->axes;
   const auto& extent = lattice.layout->grid().extent;
   const auto along = [](const GridAxis<T>& axis, int64_t coordinate) {
     const T* weight = axis.corner_weight.data() + coordinate % axis.step * 2;
-    if (axis.num_corners() == 1) return axis.tap[0];
-    return axis.tap[0] * (weight[0] * weight[0] + weight[1] * weight[1]) +
-           2 * axis.tap[1] * weight[0] * weight[1];
+    const T next_tap = axis.tap.size() > 1 ? axis.tap[1] : T(0);
+    return node_diagonal(axis.step, axis.tap[0], next_tap, weight[0], weight[1]);
   };
   parallel_for(lattice.layout->num_blocks(), [&](int64_t index, int) {
     const Block& block = lattice.layout->blocks()[static_cast<size_t>(index)];

@@ -1,7 +1,6 @@
 #include "grid_kernel.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "../core/grid_kernel.h"
 #include "build.h"
@@ -10,25 +9,13 @@
 namespace densefield::cpu {
 namespace {
 
-// Grid steps between nodes: about the widest that keep the relative error of a normalised
-// filter below 0.3 % on images with sharp edges (measured; on noise it is smaller).
-int64_t node_step(double sigma, int64_t extent) {
-  constexpr double kSmallestForTwo = 3.0, kSigmaPerStep = 3.0;
-  if (sigma < kSmallestForTwo || extent == 1) return 1;
-  return static_cast<int64_t>(std::min(std::max(2.0, sigma / kSigmaPerStep), double(extent)));
-}
-
-// Where the filter on the nodes is cut: what is left out is below 3e-4 of the sum.
-constexpr double kReach = 3.5;
-
 template <typename T>
 GridAxis<T> make_axis(int64_t extent, int64_t interval, double sigma) {
   GridAxis<T> axis;
   axis.step = node_step(sigma, extent);
-  axis.num_nodes = axis.step == 1 ? extent : (extent - 1) / axis.step + 2;
+  axis.num_nodes = nodes_along(extent, axis.step);
   const double variance = node_variance(sigma, axis.step);
-  const double reach = std::min(kReach * std::sqrt(variance), double(axis.num_nodes - 1));
-  for (int64_t r = 0; r <= static_cast<int64_t>(std::ceil(reach)); ++r) {
+  for (int64_t r = 0; r < num_node_taps(variance, axis.num_nodes); ++r) {
     axis.tap.push_back(static_cast<T>(node_tap(sigma, variance, axis.step, r)));
     axis.tap_grad.push_back(static_cast<T>(node_tap_gradient(sigma, variance, axis.step, r)));
   }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "../core/grid_kernel.h"
 #include "lattice_tables.h"
 
 namespace densefield::cpu {

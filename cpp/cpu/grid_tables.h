@@ -5,12 +5,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "../core/grid_kernel.h"
 #include "simd/kernels.h"
 
 namespace densefield::cpu {
 
-// Corners of a point are 2 per axis: more axes than this would need more lines of nodes.
-constexpr int kMaxGridKernelAxes = 4;
 static_assert(1 << (kMaxGridKernelAxes - 1) <= simd::kMaxLines);
 
 // One axis of the grid. The blocks of the layout cut it into intervals.

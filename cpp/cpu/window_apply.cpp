@@ -62,9 +62,9 @@ void apply_transpose_between_cells(const CpuWindowTable<T>& table, const T* rows
     });
 }
 
-// The weight that passes from cell (z, y, x) to the one `offset` away, 0 beyond the window.
+// The weight that passes from cell `from` to cell `to`, 0 beyond the window.
 template <typename T>
-T weight_between(const CpuWindowTable<T>& table, const Place& to, const Place& from) {
+T weight_between(const CpuWindowTable<T>& table, const int64_t* to, const int64_t* from) {
   for (const WindowRowSpan& span : table.geometry.spans) {
     const int64_t dx = from[2] - to[2];
     if (span.dz != from[0] - to[0] || span.dy != from[1] - to[1]) continue;
@@ -75,32 +75,12 @@ T weight_between(const CpuWindowTable<T>& table, const Place& to, const Place& f
   return T(0);
 }
 
-// K~_ii = post_i pre_i / (nodes of i's cell) * sum over the cells a around i of U_ia K_a,cell(i).
 template <typename T>
 T diagonal_between_cells(const CpuWindowTable<T>& table, const Place& node) {
   const CellGrid grid = table.cells();
-  Place own;
-  CellPair<T> pair[3];
-  T share = 1;
-  for (size_t a = 0; a < 3; ++a) {
-    own[a] = cell_of(node[a], grid.phase[a], grid.cell_size);
-    pair[a] = cells_around<T>(node[a], grid.phase[a], grid.cell_size, grid.coarse[a]);
-    const int64_t first = std::max<int64_t>(0, own[a] * grid.cell_size - grid.phase[a]);
-    const int64_t last = std::min(grid.fine[a], (own[a] + 1) * grid.cell_size - grid.phase[a]);
-    share /= T(last - first);
-  }
-  T sum = 0;
-  for (int corner = 0; corner < 8; ++corner) {
-    Place cell;
-    T factor = share;
-    for (size_t a = 0; a < 3; ++a) {
-      const bool is_high = (corner >> a & 1) != 0;
-      cell[a] = is_high ? pair[a].high : pair[a].low;
-      factor *= is_high ? pair[a].share : T(1) - pair[a].share;
-    }
-    if (factor != T(0)) sum += factor * weight_between(table, cell, own);
-  }
-  return sum;
+  return cell_kernel_diagonal<T>(
+      node.data(), grid.fine.data(), grid.coarse.data(), grid.phase.data(), grid.cell_size,
+      [&](const int64_t* cell, const int64_t* own) { return weight_between(table, cell, own); });
 }
 
 // to[lane] = the weight `tap` of pixel x + lane of a row, 0 outside the row.

@@ -1,33 +1,14 @@
 // The weights of a window table: Gaussians of feature differences, normalised, merged.
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "../core/window.h"
-#include "densefield/error.h"
 #include "densefield/threads.h"
 #include "window_planes.h"
 #include "window_scales.h"
 
 namespace densefield::cpu {
 namespace {
-
-Place coarse_extent(const Place& fine, const Place& phase, int64_t cell_size) {
-  Place coarse;
-  for (size_t a = 0; a < 3; ++a) coarse[a] = cell_of(fine[a] - 1, phase[a], cell_size) + 1;
-  return coarse;
-}
-
-// Elements of a table, refused here where their number would not even fit 64 bits.
-int64_t table_size(int64_t rows, int64_t width, int64_t taps) {
-  constexpr double kMost = 1e17;
-  const double count = double(rows) * double(width) * double(taps);
-  if (count > kMost)
-    throw Error(Error::Kind::memory, "not enough memory: a window of " + std::to_string(taps) +
-                                         " weights per node is wanted; use a smaller "
-                                         "filter_size, or tiles");
-  return rows * width * taps;
-}
 
 // What one grid row takes from the planes of a kernel.
 template <typename T>
@@ -130,35 +111,28 @@ void add_term(CpuWindowTable<T>& table, const WindowTerm<T>& term, bool adds) {
 }  // namespace
 
 template <typename T>
-CpuWindowTable<T>::CpuWindowTable(const Place& fine_extent, const Place& phase_of_cells,
-                                  int64_t cell, WindowShape shape, int64_t filter_size,
+CpuWindowTable<T>::CpuWindowTable(const CellGrid& grid, WindowShape shape, int64_t filter_size,
                                   bool symmetric)
-    : fine(fine_extent),
-      phase(phase_of_cells),
-      cell_size(cell),
-      geometry(coarse_extent(fine_extent, phase_of_cells, cell), shape, filter_size),
+    : fine(grid.fine),
+      phase(grid.phase),
+      cell_size(grid.cell_size),
+      geometry(grid.coarse, shape, filter_size),
       is_symmetric(symmetric),
-      weights(host_memory(), table_size(geometry.num_rows(), whole_blocks(geometry.extent[2]),
-                                        geometry.num_taps)) {}
+      weights(host_memory(),
+              window_table_size(geometry.num_rows(), whole_blocks(geometry.extent[2]),
+                                geometry.num_taps)) {}
 
 template <typename T>
 std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid& grid,
                                                            const WindowOptions& options,
                                                            std::span<const WindowTerm<T>> terms) {
-  Place fine{1, 1, 1}, phase{0, 0, 0};
-  const size_t axes = grid.extent.size();
-  if (axes < 1 || axes > 3)
-    fail_value("window kernels need a grid of 1 to 3 dimensions, got " + std::to_string(axes));
-  for (size_t a = 0; a < axes; ++a) {
-    fine[3 - axes + a] = grid.extent[a];
-    if (options.cell_size > 1) phase[3 - axes + a] = options.phase[a];
-  }
+  const CellGrid cells = make_cell_grid(grid, options);
   bool symmetric = true;
   for (const WindowTerm<T>& term : terms)
     symmetric &= term.normalization == Normalization::none ||
                  term.normalization == Normalization::symmetric || options.cell_size > 1;
-  auto table = std::make_shared<CpuWindowTable<T>>(fine, phase, options.cell_size, options.shape,
-                                                   options.filter_size, symmetric);
+  auto table =
+      std::make_shared<CpuWindowTable<T>>(cells, options.shape, options.filter_size, symmetric);
   for (size_t m = 0; m < terms.size(); ++m) add_term(*table, terms[m], m > 0);
   return table;
 }

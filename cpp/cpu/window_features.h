@@ -69,15 +69,10 @@ class WindowFeatures {
            inverse_position_[axis];
   }
 
-  // The mean position of the nodes of each cell: whole or half numbers, so differences are exact.
-  static std::vector<double> cell_centres(const CellGrid& grid, size_t axis) {
+  static std::vector<double> cell_centres(const CellGrid& grid, size_t a) {
     std::vector<double> centre;
-    for (int64_t c = 0; c < grid.coarse[axis]; ++c) {
-      const int64_t first = std::max<int64_t>(0, c * grid.cell_size - grid.phase[axis]);
-      const int64_t last =
-          std::min(grid.fine[axis], (c + 1) * grid.cell_size - grid.phase[axis]) - 1;
-      centre.push_back(double(first + last) / 2);
-    }
+    for (int64_t c = 0; c < grid.coarse[a]; ++c)
+      centre.push_back(nodes_of_cell(c, grid.phase[a], grid.cell_size, grid.fine[a]).centre());
     return centre;
   }
 

@@ -1,43 +1,4 @@
-// Which neighbours of a node lie in its window.
+// Windows and cells on the grid: plan/window_geometry.h, by the names that this backend uses.
 #pragma once
 
-#include <array>
-#include <cstdint>
-#include <vector>
-
-#include "densefield/window.h"
-
-namespace densefield::cpu {
-
-// A place on a grid of three axes (z, y, x); grids of fewer have leading extents of 1.
-using Place = std::array<int64_t, 3>;
-
-// The neighbours on the grid row (dz, dy) away: dx from -radius to radius.
-struct WindowRowSpan {
-  int64_t dz;
-  int64_t dy;
-  int64_t radius;
-  int64_t first_tap;
-};
-
-// Taps are numbered in the order of their offsets, so that tap t and tap num_taps - 1 - t
-// are opposite. Offsets that no two nodes of the grid have are left out.
-struct WindowGeometry {
-  WindowGeometry(const Place& grid_extent, WindowShape shape, int64_t filter_size);
-
-  int64_t num_rows() const { return extent[0] * extent[1]; }
-  int64_t num_nodes() const { return num_rows() * extent[2]; }
-  int64_t centre() const { return num_taps / 2; }
-  int64_t row_distance(const WindowRowSpan& span) const { return span.dz * extent[1] + span.dy; }
-  bool has_neighbour_row(int64_t row, const WindowRowSpan& span) const {
-    const int64_t z = row / extent[1] + span.dz, y = row % extent[1] + span.dy;
-    return z >= 0 && z < extent[0] && y >= 0 && y < extent[1];
-  }
-
-  Place extent;
-  std::vector<WindowRowSpan> spans;
-  int64_t num_taps = 0;
-  int64_t radius = 0;  // of the widest span
-};
-
-}  // namespace densefield::cpu
+#include "../plan/window_geometry.h"

@@ -53,9 +53,7 @@ struct Axis {
   // 1 / nodes of the cell that lie inside.
   template <typename T>
   T inverse_count(int64_t cell) const {
-    const int64_t first = std::max<int64_t>(0, cell * cell_size - phase);
-    const int64_t last = std::min(fine, (cell + 1) * cell_size - phase);
-    return T(1) / T(last - first);
+    return T(1) / T(nodes_of_cell(cell, phase, cell_size, fine).count());
   }
 };
 

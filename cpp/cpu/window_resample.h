@@ -5,13 +5,6 @@
 
 namespace densefield::cpu {
 
-struct CellGrid {
-  Place fine;
-  Place coarse;
-  Place phase;
-  int64_t cell_size;
-};
-
 // cells = means over the nodes of each cell that lie inside the grid. `scale` [N] multiplies
 // the nodes before; nullptr: 1.
 template <typename T>

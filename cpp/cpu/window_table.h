@@ -22,8 +22,7 @@ inline int64_t whole_blocks(int64_t pixels) {
 template <typename T>
 class CpuWindowTable final : public WindowTable<T> {
  public:
-  CpuWindowTable(const Place& fine_extent, const Place& phase_of_cells, int64_t cell,
-                 WindowShape shape, int64_t filter_size, bool symmetric);
+  CpuWindowTable(const CellGrid& grid, WindowShape shape, int64_t filter_size, bool symmetric);
 
   int64_t num_taps() const override { return geometry.num_taps; }
   int64_t num_bytes() const override {

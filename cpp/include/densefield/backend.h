@@ -10,6 +10,7 @@
 
 #include "densefield/buffer.h"
 #include "densefield/error.h"
+#include "densefield/compatibility_form.h"
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
 #include "densefield/reverse.h"
@@ -18,8 +19,6 @@
 #include "densefield/window_reverse.h"
 
 namespace densefield {
-
-enum class CompatibilityForm { scalar, vector, matrix };
 
 // A_m of maths §6 on the backend: scalar [1], vector [row_stride], or matrix by columns,
 // [num_labels, row_stride], column l' first. Padding is 0.

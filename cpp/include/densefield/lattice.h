@@ -1,6 +1,7 @@
 // The permutohedral lattice as the algorithms see it, [ABD10], maths §4.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
