@@ -15,8 +15,10 @@ REQUIRED = (
     "densefield/data/*.npz",
     "densefield-*.dist-info/licenses/LICENSE",
 )
+# The module, and beside it the CUDA library where there was a compiler for it.
+LIBRARIES = ("densefield/_densefield.*.so", "densefield/_densefield_cuda.so")
 ALLOWED = ("densefield/*", "densefield-*.dist-info/*")
-FORBIDDEN = ("*.cpp", "*.h", "*.o", "*.a", "*.txt.in", "*/__pycache__/*", "*test_*")
+FORBIDDEN = ("*.cpp", "*.h", "*.cu", "*.cuh", "*.o", "*.a", "*.txt.in", "*/__pycache__/*", "*test_*")
 MAX_BYTES = 10_000_000
 
 
@@ -26,8 +28,10 @@ def main(path: Path) -> int:
     faults = [f"missing: {p}" for p in REQUIRED if not fnmatch.filter(names, p)]
     faults += [f"unexpected: {n}" for n in names if not matches(n, ALLOWED)]
     faults += [f"must not be there: {n}" for n in names if matches(n, FORBIDDEN)]
-    if len(fnmatch.filter(names, "*.so")) > 1:
-        faults.append(f"more than one library: {fnmatch.filter(names, '*.so')}")
+    libraries = fnmatch.filter(names, "*.so")
+    faults += [f"unknown library: {n}" for n in libraries if not matches(n, LIBRARIES)]
+    if len(libraries) > len(LIBRARIES):
+        faults.append(f"too many libraries: {libraries}")
     size = path.stat().st_size
     if size > MAX_BYTES:
         faults.append(f"{size} bytes are more than {MAX_BYTES}")

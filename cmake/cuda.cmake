@@ -1,10 +1,112 @@
-# The CUDA backend is not part of this version: AUTO builds for the CPU and says so.
+# The CUDA backend: a library of its own beside the module, opened on first use. It is built by
+# nvcc where there is one (AUTO), always (ON) or never (OFF).
 
-if(DENSEFIELD_CUDA STREQUAL "ON")
-  message(FATAL_ERROR
-    "DENSEFIELD_CUDA=ON: this version has no CUDA backend yet; use AUTO or OFF")
-elseif(NOT DENSEFIELD_CUDA MATCHES "^(AUTO|OFF)$")
+set(DF_CUDA_FILES
+  cuda/backend.cu
+  cuda/blur.cu
+  cuda/build.cu
+  cuda/device.cu
+  cuda/elements.cu
+  cuda/embed.cu
+  cuda/energy.cu
+  cuda/grid_kernel.cu
+  cuda/key_layout.cu
+  cuda/mean_field_pass.cu
+  cuda/memory.cu
+  cuda/point_lists.cu
+  cuda/rows.cu
+  cuda/scan.cu
+  cuda/slice.cu
+  cuda/sort.cu
+  cuda/splat.cu
+  cuda/update.cu
+  cuda/window_apply.cu
+  cuda/window_build.cu
+  cuda/window_pass.cu
+  cuda/window_resample.cu)
+# Plans made on the host: compiled into each library for itself.
+set(DF_CUDA_HOST_FILES
+  cpp/plan/key_layout.cpp
+  cpp/plan/window_geometry.cpp)
+
+# Module and library hand each other C++ objects: both must be of one build.
+set(DF_CUDA_BUILD
+  "densefield ${SKBUILD_PROJECT_VERSION_FULL} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
+
+# A library that Python's module opens; what it shows is cuda/library.h.
+function(df_set_up_cuda_library name)
+  target_sources(${name} PRIVATE ${DF_CUDA_HOST_FILES})
+  target_include_directories(${name} PRIVATE cpp/include cpp cuda .)
+  target_compile_definitions(${name} PRIVATE DF_CUDA_BUILD="${DF_CUDA_BUILD}")
+  set_target_properties(${name} PROPERTIES
+    PREFIX ""
+    POSITION_INDEPENDENT_CODE ON
+    CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON)
+endfunction()
+
+function(df_find_nvcc)
+  # Turing and newer; the last one also as PTX, for devices to come.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120
+      CACHE STRING "Architectures of the CUDA library")
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+endfunction()
+
+function(df_add_cuda_library)
+  add_library(_densefield_cuda MODULE ${DF_CUDA_FILES})
+  df_set_up_cuda_library(_densefield_cuda)
+  target_compile_features(_densefield_cuda PRIVATE cxx_std_20)
+  set_target_properties(_densefield_cuda PROPERTIES
+    CUDA_RUNTIME_LIBRARY Static
+    CUDA_EXTENSIONS OFF
+    CUDA_VISIBILITY_PRESET hidden)
+  # The standard by its flag: CMake 3.25 knows no features of CUDA 13. std::integral_constant and
+  # std::array in kernels: their functions are constexpr.
+  target_compile_options(_densefield_cuda PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr>)
+  if(DF_WERROR)
+    # A kernel that spills its registers has lost its speed.
+    target_compile_options(_densefield_cuda PRIVATE
+      $<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings -Xptxas -warn-spills,-Werror>)
+  endif()
+  # A point must land in the same simplex as on the CPU: no fused multiply-add where points are
+  # embedded.
+  set_source_files_properties(cuda/embed.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
+  install(TARGETS _densefield_cuda LIBRARY DESTINATION densefield)
+endfunction()
+
+set(DF_CUDA_BUILD_NOTE
+  "this build of densefield has no CUDA library (DENSEFIELD_CUDA=OFF); build one with DENSEFIELD_CUDA=ON")
+if(NOT DENSEFIELD_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "DENSEFIELD_CUDA must be AUTO, ON or OFF, got '${DENSEFIELD_CUDA}'")
+elseif(NOT DENSEFIELD_CUDA STREQUAL "OFF")
+  df_find_nvcc()
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+  endif()
+  # The oldest one that knows all of the architectures.
+  set(DF_OLDEST_NVCC 12.8)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(DF_CUDA_BUILD_NOTE
+      "this build of densefield has no CUDA library, because there was no nvcc; install one that has")
+  elseif(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS DF_OLDEST_NVCC)
+    set(DF_CUDA_BUILD_NOTE
+      "this build of densefield has no CUDA library, because nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than ${DF_OLDEST_NVCC}; install one that has")
+  else()
+    set(DF_CUDA_BUILD_NOTE "")
+    df_add_cuda_library()
+  endif()
+  if(DENSEFIELD_CUDA STREQUAL "ON" AND DF_CUDA_BUILD_NOTE)
+    message(FATAL_ERROR "DENSEFIELD_CUDA=ON needs nvcc ${DF_OLDEST_NVCC} or newer, found "
+      "'${CMAKE_CUDA_COMPILER_VERSION}'; install CUDA, or name its compiler in CUDACXX")
+  endif()
 endif()
-set(DF_CUDA_BUILD_NOTE "this version of densefield has no CUDA backend yet")
-message(STATUS "densefield: CPU backend only (${DF_CUDA_BUILD_NOTE})")
+if(TARGET _densefield_cuda)
+  message(STATUS "densefield: CUDA library for ${CMAKE_CUDA_ARCHITECTURES}")
+else()
+  message(STATUS "densefield: ${DF_CUDA_BUILD_NOTE}")
+endif()

@@ -2,7 +2,7 @@
 # wheel has it.
 
 option(DF_CUDA_EMULATED "Build the CUDA backend for the emulator too (for tests)" OFF)
-set(DF_EMULATION_SANITIZER "" CACHE STRING "Sanitizer of the emulated backend: address, thread")
+set(DF_EMULATION_SANITIZER "" CACHE STRING "Sanitizer of the emulated backend: address, thread, or none")
 
 # The engine, and what files that are compiled against it need.
 function(df_add_emulator name sanitizer)
@@ -42,7 +42,24 @@ function(df_add_emulated_source target file)
   set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/emulated/${stem}.cpp)
   file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${CMAKE_CURRENT_SOURCE_DIR}/${file}\"\n"
     @ONLY)
-  # A point must land in the same simplex on every build: no fused multiply-add.
-  set_source_files_properties(${wrapper} PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+  # A point must land in the same simplex on every build: no fused multiply-add. `#pragma unroll`
+  # is nvcc's. What is local to a file stays so although another one includes it.
+  set(options -ffp-contract=off -Wno-unknown-pragmas)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    list(APPEND options -Wno-subobject-linkage)
+  endif()
+  set_source_files_properties(${wrapper} PROPERTIES COMPILE_OPTIONS "${options}")
   target_sources(${target} PRIVATE ${wrapper})
 endfunction()
+
+if(DF_CUDA_EMULATED)
+  df_add_emulator(emulator "${DF_EMULATION_SANITIZER}")
+  add_library(_densefield_cuda_emulated MODULE)
+  df_set_up_cuda_library(_densefield_cuda_emulated)
+  foreach(file ${DF_CUDA_FILES})
+    df_add_emulated_source(_densefield_cuda_emulated ${file})
+  endforeach()
+  target_link_libraries(_densefield_cuda_emulated PRIVATE emulator)
+  df_set_warnings(_densefield_cuda_emulated)
+  install(TARGETS _densefield_cuda_emulated LIBRARY DESTINATION densefield)
+endif()

@@ -8,8 +8,8 @@ namespace densefield::cuda {
 void* DeviceMemory::allocate(std::size_t num_bytes) {
   check(cudaSetDevice(queue_.device), "choosing the device");
   void* ptr = nullptr;
-  const cudaError_t error =
-      cudaMallocAsync(&ptr, std::max<std::size_t>(num_bytes, 1), queue_.stream);
+  const cudaError_t error = cudaMallocFromPoolAsync(&ptr, std::max<std::size_t>(num_bytes, 1),
+                                                    queue_.pool, queue_.stream);
   if (error == cudaSuccess) return ptr;
   cudaGetLastError();  // takes the error back: the device stays usable
   if (error != cudaErrorMemoryAllocation) check(error, "allocating memory");
@@ -32,7 +32,7 @@ bool is_on_device(const void* pointer) {
     cudaGetLastError();
     return false;
   }
-  return attributes.type == cudaMemoryTypeDevice;
+  return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
 }
 
 namespace {
@@ -47,7 +47,8 @@ bool is_plain(const NodeView<T>& view) {
 template <typename T>
 DeviceView<T> bring_to_device(DeviceMemory& memory, NodeView<const T> from) {
   const int64_t nodes = from.num_nodes, channels = from.num_channels;
-  if (nodes * channels == 0 || is_on_device(from.data)) return {from, {}};
+  if (nodes * channels == 0) return {{nullptr, nodes, channels, 1, nodes}, {}};
+  if (is_on_device(from.data)) return {from, {}};
   DeviceView<T> result;
   result.copy = Buffer<T>(memory, nodes * channels);
   result.view = {result.copy.data(), nodes, channels, 1, nodes};

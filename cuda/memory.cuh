@@ -14,10 +14,11 @@ namespace densefield::cuda {
 struct Queue {
   int device;
   cudaStream_t stream;
+  cudaMemPool_t pool;  // where its memory comes from
 };
 
-// Memory that is taken and given back in the order of the stream, from the device's pool: after
-// the first update of an inference it costs no call of the system.
+// Memory that is taken and given back in the order of the stream, from a pool: after the first
+// update of an inference it costs no call of the system.
 class DeviceMemory final : public Memory {
  public:
   explicit DeviceMemory(Queue queue) : queue_(queue) {}

@@ -1,8 +1,14 @@
-"""Backends that the tests run on: all in one list, with the reason where one is not there."""
+"""Backends that the tests run on: all in one list, with the reason where one is not there.
+
+``DENSEFIELD_TEST_DEVICE=cuda`` (or ``cuda-emulated``) makes every test that does not choose a
+backend itself run there.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
@@ -29,10 +35,31 @@ def reason_to_skip(backend: Backend) -> str | None:
     """Say why this machine or build cannot run a backend, or return None."""
     if backend.simd_level not in df.system_info()["simd_available"]:
         return f"this processor or build has no {backend.simd_level}"
-    return None
+    return _densefield.device_problem(backend.device) or None
 
 
-BACKENDS = [Backend("cpu", level, threads) for level in SIMD_LEVELS for threads in THREADS]
+DEVICES = ("cuda-emulated", "cuda")
+BACKENDS = [Backend("cpu", level, threads) for level in SIMD_LEVELS for threads in THREADS] + [
+    Backend(device, "base", 1) for device in DEVICES
+]
+
+_device_of_all = os.environ.get("DENSEFIELD_TEST_DEVICE")
+if _device_of_all is not None:
+    _densefield.set_device(_device_of_all)
+
+
+@contextmanager
+def running_on(backend: Backend) -> Iterator[None]:
+    """Make models live on the backend inside this block."""
+    level = _densefield.simd_level()
+    _densefield.set_simd_level(backend.simd_level)
+    _densefield.set_device_here(backend.device)
+    try:
+        with df.num_threads(backend.num_threads):
+            yield
+    finally:
+        _densefield.set_simd_level(level)
+        _densefield.set_device_here("")
 
 
 @pytest.fixture(params=BACKENDS, ids=str)
@@ -42,10 +69,5 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     reason = reason_to_skip(chosen)
     if reason is not None:
         pytest.skip(reason)
-    level = _densefield.simd_level()
-    _densefield.set_simd_level(chosen.simd_level)
-    try:
-        with df.num_threads(chosen.num_threads):
-            yield chosen
-    finally:
-        _densefield.set_simd_level(level)
+    with running_on(chosen):
+        yield chosen

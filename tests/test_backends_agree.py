@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import densefield as df
-from conftest import BACKENDS, Backend, reason_to_skip
-from densefield import _densefield, reference
+from conftest import BACKENDS, Backend, reason_to_skip, running_on
+from densefield import reference
 
 Array = NDArray[Any]
 FUZZ = settings(
@@ -26,16 +26,10 @@ TOLERANCE = {"f8": 1e-11, "f4": 5e-5}
 def results_of(compute: Any) -> dict[Backend, Array]:
     """Compute on every backend that is there."""
     results = {}
-    level = _densefield.simd_level()
     for backend in BACKENDS:
-        if reason_to_skip(backend) is not None:
-            continue
-        _densefield.set_simd_level(backend.simd_level)
-        try:
-            with df.num_threads(backend.num_threads):
+        if reason_to_skip(backend) is None:
+            with running_on(backend):
                 results[backend] = compute()
-        finally:
-            _densefield.set_simd_level(level)
     return results
 
 
@@ -131,6 +125,8 @@ def test_threads_of_one_level_give_the_same_bits(dtype: str) -> None:
     unary = rng.uniform(0, 3, size=(21, 90, 110)).astype(dtype)
     image = rng.integers(0, 256, size=(90, 110, 3), dtype=np.uint8)
     results = results_of(lambda: df.default_crf().infer(unary, image))
-    of_level: dict[str, Array] = {}
+    of_level: dict[tuple[str, str], Array] = {}
     for backend, q in results.items():
-        np.testing.assert_array_equal(q, of_level.setdefault(backend.simd_level, q))
+        np.testing.assert_array_equal(
+            q, of_level.setdefault((backend.device, backend.simd_level), q)
+        )

@@ -10,26 +10,26 @@ namespace densefield {
 template <typename T>
 struct ExpSeries {
   static constexpr int kDegree = 13;
-  static constexpr double kTerm[kDegree + 1] = {1.0,
-                                                1.0,
-                                                1.0 / 2,
-                                                1.0 / 6,
-                                                1.0 / 24,
-                                                1.0 / 120,
-                                                1.0 / 720,
-                                                1.0 / 5040,
-                                                1.0 / 40320,
-                                                1.0 / 362880,
-                                                1.0 / 3628800,
-                                                1.0 / 39916800,
-                                                1.0 / 479001600,
-                                                1.0 / 6227020800.0};
+  double term[kDegree + 1] = {1.0,
+                              1.0,
+                              1.0 / 2,
+                              1.0 / 6,
+                              1.0 / 24,
+                              1.0 / 120,
+                              1.0 / 720,
+                              1.0 / 5040,
+                              1.0 / 40320,
+                              1.0 / 362880,
+                              1.0 / 3628800,
+                              1.0 / 39916800,
+                              1.0 / 479001600,
+                              1.0 / 6227020800.0};
 };
 template <>
 struct ExpSeries<float> {
   static constexpr int kDegree = 5;
-  static constexpr float kTerm[kDegree + 1] = {1.0f,           0.99999970198f, 0.49999147654f,
-                                               0.16667638719f, 0.04189816117f, 0.00829027221f};
+  float term[kDegree + 1] = {1.0f,           0.99999970198f, 0.49999147654f,
+                             0.16667638719f, 0.04189816117f, 0.00829027221f};
 };
 
 // Relative error below 2e-7 (float) and 4e-16 (double). Below kLowest the result is 0: a
@@ -39,7 +39,9 @@ struct ExpSeries<float> {
 template <typename V>
 DF_HD V exp_nonpositive(V x) {
   using T = Scalar<V>;
-  using Series = ExpSeries<T>;
+  // A local constant: devices have no static ones.
+  constexpr ExpSeries<T> kSeries{};
+  constexpr int kDegree = ExpSeries<T>::kDegree;
   constexpr bool kIsFloat = sizeof(T) == 4;
   constexpr T kLowest = kIsFloat ? T(-60.0) : T(-600.0);
   constexpr T kLog2e = T(1.44269504088896340736);
@@ -50,8 +52,8 @@ DF_HD V exp_nonpositive(V x) {
   const V shifted = clamped * kLog2e + kRoundingShift<T>;
   const V n = shifted - kRoundingShift<T>;
   const V r = (clamped - n * kLn2High) - n * kLn2Low;
-  V p = V{} + T(Series::kTerm[Series::kDegree]);
-  for (int k = Series::kDegree - 1; k >= 0; --k) p = p * r + T(Series::kTerm[k]);
+  V p = V{} + T(kSeries.term[kDegree]);
+  for (int k = kDegree - 1; k >= 0; --k) p = p * r + T(kSeries.term[k]);
   return x < V{} + kLowest ? V{} : times_power_of_two(p, shifted);
 }
 

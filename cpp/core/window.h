@@ -72,6 +72,12 @@ DF_HD CellPair<T> cells_around(int64_t node, int64_t phase, int64_t cell_size, i
   return pair;
 }
 
+// What the interpolation along one axis takes from a cell.
+template <typename T>
+DF_HD T share_of_cell(const CellPair<T>& pair, int64_t cell) {
+  return (pair.low == cell ? T(1) - pair.share : T(0)) + (pair.high == cell ? pair.share : T(0));
+}
+
 // The diagonal of D K U between cells (downsampling, kernel, upsampling) at one node, without
 // scales: the sum over the cells a around it of U_ia K_a,own / (nodes of its own cell).
 // weight(cell, own): K from the node's own cell to another one, both [3].

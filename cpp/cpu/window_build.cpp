@@ -127,12 +127,8 @@ std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid& grid,
                                                            const WindowOptions& options,
                                                            std::span<const WindowTerm<T>> terms) {
   const CellGrid cells = make_cell_grid(grid, options);
-  bool symmetric = true;
-  for (const WindowTerm<T>& term : terms)
-    symmetric &= term.normalization == Normalization::none ||
-                 term.normalization == Normalization::symmetric || options.cell_size > 1;
-  auto table =
-      std::make_shared<CpuWindowTable<T>>(cells, options.shape, options.filter_size, symmetric);
+  auto table = std::make_shared<CpuWindowTable<T>>(cells, options.shape, options.filter_size,
+                                                   has_symmetric_weights(options, terms));
   for (size_t m = 0; m < terms.size(); ++m) add_term(*table, terms[m], m > 0);
   return table;
 }

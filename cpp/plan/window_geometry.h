@@ -52,6 +52,16 @@ struct CellGrid {
 // Throws Error (value) unless the grid has 1 to 3 axes.
 CellGrid make_cell_grid(const Grid& grid, const WindowOptions& options);
 
+// Whether the weights are: scales on one side that stay at the nodes do not count.
+template <typename T>
+bool has_symmetric_weights(const WindowOptions& options, std::span<const WindowTerm<T>> terms) {
+  for (const WindowTerm<T>& term : terms)
+    if (options.cell_size == 1 &&
+        (term.normalization == Normalization::before || term.normalization == Normalization::after))
+      return false;
+  return true;
+}
+
 // Elements of a table of weights; throws Error (memory) where 64 bits would not count them.
 int64_t window_table_size(int64_t rows, int64_t width, int64_t num_taps);
 

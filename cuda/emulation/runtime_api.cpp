@@ -41,7 +41,14 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 
-cudaError_t cudaMallocAsync(void** memory, std::size_t num_bytes, cudaStream_t) {
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  *pool = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+
+cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t num_bytes, cudaMemPool_t,
+                                    cudaStream_t) {
   *memory = densefield::emulation::allocate_device(num_bytes);
   return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }

@@ -1,6 +1,7 @@
 // CRF models and mean field, one class of each for each precision.
 #include "bind.h"
 #include "core/embed.h"
+#include "devices.h"
 #include "field.h"
 
 namespace densefield::bindings {
@@ -25,7 +26,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
       .def(py::init([](std::vector<int64_t> grid, const std::vector<KernelSpec<T>>& kernels,
                        bool exclude_self) {
         const GilReleased released;
-        return std::make_shared<Model>(cpu_backend<T>(), Grid{std::move(grid)}, kernels,
+        return std::make_shared<Model>(current_backend<T>(), Grid{std::move(grid)}, kernels,
                                        exclude_self);
       }))
       .def_property_readonly("nbytes", &Model::num_bytes)

@@ -4,6 +4,7 @@
 #include "arrays.h"
 #include "bind.h"
 #include "densefield/crf.h"
+#include "devices.h"
 #include "gil.h"
 
 namespace densefield::bindings {
@@ -43,7 +44,7 @@ void bind_point_lattice(py::module_& module, const char* name) {
       .def(py::init([](const Array<T>& features) {
              const NodeView<const T> view = view_nodes_first(features);
              const GilReleased released;
-             return std::make_shared<Lattice>(cpu_backend<T>(), view);
+             return std::make_shared<Lattice>(current_backend<T>(), view);
            }),
            py::arg("features"))
       .def_property_readonly("num_points",

@@ -1,6 +1,7 @@
 // Window kernels and ConvCRF models, one class of each for each precision.
 #include "bind.h"
 #include "densefield/conv_crf_grad.h"
+#include "devices.h"
 #include "field.h"
 
 namespace densefield::bindings {
@@ -31,7 +32,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
                        const std::vector<std::vector<WindowTerm<T>>>& groups, bool exclude_self) {
         const WindowOptions options = options_from(shape, filter_size, cell_size, std::move(phase));
         const GilReleased released;
-        return std::make_shared<Model>(cpu_backend<T>(), Grid{std::move(grid)}, options, groups,
+        return std::make_shared<Model>(current_backend<T>(), Grid{std::move(grid)}, options, groups,
                                        exclude_self);
       }))
       .def_property_readonly("nbytes", &Model::num_bytes)

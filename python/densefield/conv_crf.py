@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from densefield._arrays import FloatArray, as_choice, as_count, as_float_array, as_number
+from densefield._devices import Device
 from densefield.compatibility import CompatibilityLike
 from densefield.conv_gradients import ConvInferenceVjp
 from densefield.conv_inference import PreparedConvCRF
@@ -40,7 +41,7 @@ class ConvCRF(DenseCRF):
     shape : {"square", "diamond"}, default "square"
         ``|dx|, |dy| <= filter_size // 2``, what the published code does, or
         ``|dx| + |dy| <= filter_size``, the distance of the paper's text.
-    compatibility, normalization, iterations, exclude_self, tolerance
+    compatibility, normalization, iterations, exclude_self, tolerance, device
         As for `DenseCRF`. A (C,) compatibility of ``-weights`` gives every label a weight of its
         own; a (C, C) one is the 1 x 1 convolution over labels.
     downsampling : int, default 1
@@ -96,6 +97,7 @@ class ConvCRF(DenseCRF):
         unary_weight: float | npt.ArrayLike = 1.0,
         start_from: Start = "marginals",
         output: Output = "marginals",
+        device: Device | None = None,
     ) -> None:
         super().__init__(
             kernels,
@@ -105,6 +107,7 @@ class ConvCRF(DenseCRF):
             exclude_self=exclude_self,
             tolerance=tolerance,
             output=output,
+            device=device,
         )
         self._filter_size, self._shape = check_window(filter_size, shape)
         self._downsampling = as_count("downsampling", downsampling, minimum=1, maximum=_MAX_CELL)
@@ -210,6 +213,7 @@ class ConvCRF(DenseCRF):
             unary_weight=self.unary_weight,
             start_from=self.start_from,
             output=self.output,
+            device=self.device,
         )
 
     def __repr__(self) -> str:

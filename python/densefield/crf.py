@@ -17,6 +17,7 @@ from densefield._arrays import (
     as_number,
     as_plain_array,
 )
+from densefield._devices import Device, check_device
 from densefield.compatibility import Checked, CompatibilityLike, Potts, check_compatibility
 from densefield.gradients import Checkpoint, InferenceVjp
 from densefield.inference import PreparedCRF
@@ -58,6 +59,10 @@ class DenseCRF:
         ``"scores"``: what the last softmax would be taken of, for losses that take logits. Potts
         counts as ``-w [l = l']`` there, which moves all labels of a node alike.
         Excludes `tolerance` and a callback, which look at marginals.
+    device : {"cpu", "cuda"}, optional
+        Where tables are built and inferences run; arrays are copied there and back. The CPU
+        unless given. A device that cannot be used is a RuntimeError at the first inference,
+        with the reason that `system_info` gives too.
 
     Raises
     ------
@@ -97,6 +102,7 @@ class DenseCRF:
         exclude_self: bool = False,
         tolerance: float = 0.0,
         output: Output = "marginals",
+        device: Device | None = None,
     ) -> None:
         self._kernels = check_kernels(kernels)
         self._compatibility: Checked = check_compatibility(
@@ -109,6 +115,7 @@ class DenseCRF:
         self._output: Output = (
             "scores" if as_choice("output", output, _OUTPUTS) == "scores" else "marginals"
         )
+        self._device = check_device(device)
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -145,12 +152,18 @@ class DenseCRF:
         """What `infer` returns."""
         return self._output
 
+    @property
+    def device(self) -> Device | None:
+        """Where inferences run; None is the CPU."""
+        return self._device
+
     def __repr__(self) -> str:
+        device = "" if self.device is None else f", device={self.device!r}"
         return (
             f"DenseCRF(kernels={list(self.kernels)}, compatibility={self.compatibility}, "
             f"normalization={self.normalization!r}, iterations={self.iterations}, "
             f"exclude_self={self.exclude_self}, tolerance={self.tolerance}, "
-            f"output={self.output!r})"
+            f"output={self.output!r}{device})"
         )
 
     def prepare(

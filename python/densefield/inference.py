@@ -24,6 +24,7 @@ from densefield._arrays import (
     check_out,
     spread_sigma,
 )
+from densefield._devices import on_device
 from densefield.compatibility import CompatibilityTerms, compatibility_terms
 from densefield.gradients import Checkpoint, ImageSource, InferenceVjp, checkpoint_interval
 from densefield.kernels import Bilateral, Features, Gaussian, Kernel
@@ -65,7 +66,8 @@ class PreparedCRF:
         self._specs: list[_KernelSpec] = []
         grid = None if shape is None else as_grid("shape", shape, self.dtype.itemsize)
         channels, self.shape = self._image_channels(image, grid, channel_axis, check_finite)
-        self._core = self._build(channels) if math.prod(self.shape) else None
+        with on_device(crf.device):
+            self._core = self._build(channels) if math.prod(self.shape) else None
 
     @staticmethod
     def grid_of(unary: FloatArray, label_axis: int) -> Shape:

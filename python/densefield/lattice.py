@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from densefield import _densefield
 from densefield._arrays import FloatArray, as_flag, as_float_array, as_precision
+from densefield._devices import Device, check_device, on_device
 
 
 class PermutohedralLattice:
@@ -21,6 +22,9 @@ class PermutohedralLattice:
         Where each point lies, in units of the kernel's standard deviation; 1 to 32 dimensions.
     check_finite : bool, default True
         Refuse NaN and infinity here; otherwise the build refuses them.
+    device : {"cpu", "cuda"}, optional
+        Where the lattice lives and filters; arrays are copied there and back. The CPU unless
+        given.
 
     Attributes
     ----------
@@ -58,7 +62,14 @@ class PermutohedralLattice:
     array([0.51, 0.5 , 0.  ])
     """
 
-    def __init__(self, features: npt.ArrayLike, *, check_finite: bool = True) -> None:
+    def __init__(
+        self,
+        features: npt.ArrayLike,
+        *,
+        check_finite: bool = True,
+        device: Device | None = None,
+    ) -> None:
+        where = check_device(device)
         table = as_float_array("features", features, check_finite=check_finite)
         if table.ndim != 2 or table.shape[1] == 0:
             raise ValueError(
@@ -68,11 +79,10 @@ class PermutohedralLattice:
         if table.shape[0] == 0:
             raise ValueError("features must hold at least one point, got shape (0, d)")
         self.dtype = table.dtype
-        self._core = (
-            _densefield.PointLatticeF64(table)
-            if table.dtype == np.float64
-            else _densefield.PointLatticeF32(table)
-        )
+        double = table.dtype == np.float64
+        kind = _densefield.PointLatticeF64 if double else _densefield.PointLatticeF32
+        with on_device(where):
+            self._core = kind(table)
 
     @property
     def num_points(self) -> int:

@@ -28,13 +28,14 @@ def system_info() -> SystemInfo:
     dict
         ``simd`` is the level in use (the environment variable DENSEFIELD_ISA forces one of
         ``simd_available``); ``num_threads_source`` tells what decided the number of threads;
-        ``cuda_reason`` why there is no GPU.
+        ``cuda_reason`` why no GPU can be used, "" if one can.
 
     Examples
     --------
     >>> system_info()["num_threads"] >= 1
     True
     """
+    problem = _densefield.device_problem("cuda")
     return {
         "version": _densefield.__version__,
         "compiler": _densefield.compiler,
@@ -42,6 +43,6 @@ def system_info() -> SystemInfo:
         "simd_available": _densefield.simd_available().split(","),
         "num_threads": _densefield.get_num_threads(),
         "num_threads_source": _densefield.num_threads_source(),
-        "cuda": False,
-        "cuda_reason": _densefield.cuda_build_note,
+        "cuda": not problem,
+        "cuda_reason": problem,
     }

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from densefield import _densefield
 from densefield._arrays import FloatArray, as_count, as_float_array, as_precision, channels_first
+from densefield._devices import Device, check_device, on_device
 from densefield.kernels import Normalization, check_normalization
 
 WindowShape: TypeAlias = Literal["square", "diamond"]
@@ -67,6 +68,9 @@ class WindowKernel:
         How the kernel is normalised, maths §3.
     check_finite : bool, default True
         Refuse NaN and infinity.
+    device : {"cpu", "cuda"}, optional
+        Where the weights live and filter; arrays are copied there and back. The CPU unless
+        given.
 
     Raises
     ------
@@ -102,7 +106,9 @@ class WindowKernel:
         *,
         normalization: Normalization = "none",
         check_finite: bool = True,
+        device: Device | None = None,
     ) -> None:
+        where = check_device(device)
         self.filter_size, self.shape = check_window(filter_size, shape)
         mode = check_normalization(normalization)
         values = as_float_array("features", features, check_finite=check_finite)
@@ -123,8 +129,10 @@ class WindowKernel:
             # A copy, because the gradient looks at the features again.
             table = channels_first(values, -1).copy()
             self._term = term([], table, [1.0] * values.shape[-1], mode, 1.0)
-            terms = [[self._term]]
-            self._core = model(list(self.grid), shape, self.filter_size, 1, [], terms, False)
+            with on_device(where):
+                self._core = model(
+                    list(self.grid), shape, self.filter_size, 1, [], [[self._term]], False
+                )
 
     @property
     def nbytes(self) -> int:

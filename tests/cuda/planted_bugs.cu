@@ -91,7 +91,7 @@ __global__ void last_writer_kernel(float* out) {  // [1]
 
 class Bench {
  public:
-  Bench() : memory_({0, nullptr}) {
+  Bench() : memory_({0, nullptr, nullptr}) {
     for (int i = 0; i < kCount; ++i) in_.push_back(static_cast<float>(i % 7));
     device_in_ = upload(memory_, in_);
   }

@@ -1,0 +1,164 @@
+// CUDA behind the interface of backend.h.
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "../cpp/core/grid_kernel.h"
+#include "densefield/backend.h"
+#include "device.cuh"
+#include "layout.cuh"
+#include "library.h"
+#include "steps.cuh"
+#include "window_table.cuh"
+
+namespace densefield::cuda {
+namespace {
+
+template <typename T>
+class CudaBackend final : public Backend<T> {
+ public:
+  explicit CudaBackend(Queue queue) : memory_(queue) {}
+
+  Memory& memory() override { return memory_; }
+  void upload(const T* from, int64_t count, T* to) const override {
+    cuda::upload(memory_, from, count, to);
+  }
+  void download(const T* from, int64_t count, T* to) const override {
+    cuda::download(memory_, from, count, to);
+  }
+  int64_t row_stride(int64_t num_channels) const override { return num_channels; }
+
+  std::shared_ptr<const NodeLayout> make_layout(const Grid& grid, int max_dim) const override {
+    return cuda::make_layout(grid, max_dim);
+  }
+  void load_nodes(const NodeLayout&, NodeView<const T> from, T /*padding*/,
+                  T* rows) const override {
+    load_rows(memory_, from, rows);
+  }
+  void store_nodes(const NodeLayout&, const T* rows, NodeView<T> to) const override {
+    store_rows(memory_, rows, to);
+  }
+
+  std::shared_ptr<const Lattice<T>> build_lattice(std::shared_ptr<const NodeLayout> layout,
+                                                  const Features<T>& features) const override {
+    return cuda::build_lattice<T>(memory_, std::static_pointer_cast<const CudaLayout>(layout),
+                                  features);
+  }
+  std::shared_ptr<const Lattice<T>> build_grid_kernel(std::shared_ptr<const NodeLayout> layout,
+                                                      const std::vector<T>& sigma) const override {
+    return cuda::build_grid_kernel<T>(memory_, std::static_pointer_cast<const CudaLayout>(layout),
+                                      sigma);
+  }
+  int max_grid_kernel_axes() const override { return kMaxGridKernelAxes; }
+  std::unique_ptr<VertexRows<T>> make_vertex_rows(const Lattice<T>& lattice,
+                                                  int64_t num_channels) const override {
+    return std::make_unique<CudaVertexRows<T>>(memory_, as_cuda(lattice), num_channels);
+  }
+  void splat(const Lattice<T>& lattice, const T* rows, const T* pre,
+             VertexRows<T>& vertices) const override {
+    cuda::splat(memory_, as_cuda(lattice), rows, pre, as_cuda(vertices));
+  }
+  void blur(const Lattice<T>& lattice, bool reverse, VertexRows<T>& vertices) const override {
+    cuda::blur(memory_, as_cuda(lattice), reverse, as_cuda(vertices));
+  }
+  void slice(const Lattice<T>& lattice, const VertexRows<T>& vertices, const T* post, T scale,
+             T* rows) const override {
+    cuda::slice(memory_, as_cuda(lattice), as_cuda(vertices), post, scale, rows);
+  }
+  void load_vertices(const Lattice<T>&, NodeView<const T> from,
+                     VertexRows<T>& rows) const override {
+    load_rows(memory_, from, as_cuda(rows).values.data());
+  }
+  void store_vertices(const Lattice<T>&, const VertexRows<T>& rows, NodeView<T> to) const override {
+    store_rows(memory_, as_cuda(rows).values.data(), to);
+  }
+  void diagonal(const Lattice<T>& lattice, T* out) const override {
+    cuda::diagonal(memory_, as_cuda(lattice), out);
+  }
+
+  T mean_field_pass(const MeanFieldPass<T>& pass) const override {
+    return cuda::mean_field_pass(memory_, pass);
+  }
+
+  std::shared_ptr<const WindowTable<T>> make_window_table(
+      const Grid& grid, const WindowOptions& options,
+      std::span<const WindowTerm<T>> terms) const override {
+    return cuda::make_window_table(memory_, grid, options, terms);
+  }
+  void apply_window(const WindowTable<T>& table, const T* rows, int64_t num_channels,
+                    bool transpose, T* out) const override {
+    cuda::apply_window(memory_, as_cuda(table), rows, num_channels, transpose, out);
+  }
+  void window_diagonal(const WindowTable<T>& table, T* out) const override {
+    cuda::window_diagonal(memory_, as_cuda(table), out);
+  }
+  T window_pass(const WindowPass<T>& pass) const override {
+    return cuda::window_pass(memory_, pass);
+  }
+
+  void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,
+                  T* out) const override {
+    cuda::normalizer(memory_, rows, layout.num_nodes(), stride, square_root, out);
+  }
+  void multiply(const T* a, const T* b, int64_t count, T* out) const override {
+    cuda::multiply(memory_, a, b, count, out);
+  }
+  void fill(T value, int64_t count, T* out) const override {
+    cuda::fill(memory_, value, count, out);
+  }
+
+  PairwiseEnergy pairwise_energy(const NodeLayout& layout, const T* marginals, const T* messages,
+                                 const T* self, const CompatibilityTable<T>& table, T offset,
+                                 int64_t num_labels) const override {
+    return cuda::pairwise_energy(memory_, layout.num_nodes(), marginals, messages, self, table,
+                                 offset, num_labels);
+  }
+  double unary_energy(const NodeLayout& layout, const T* marginals, const T* unary,
+                      int64_t num_labels) const override {
+    return cuda::unary_energy(memory_, layout.num_nodes(), marginals, unary, num_labels);
+  }
+  double negative_entropy(const NodeLayout& layout, const T* marginals,
+                          int64_t num_labels) const override {
+    return cuda::negative_entropy(memory_, layout.num_nodes(), marginals, num_labels);
+  }
+
+ private:
+  mutable DeviceMemory memory_;
+};
+
+// One backend for each device and stream, kept: models point to theirs. Never destroyed, because
+// the driver may be gone before static objects are.
+template <typename T>
+Backend<T>* backend_on(int device, cudaStream_t stream) {
+  static std::mutex mutex;
+  static auto* backends = new std::map<std::pair<int, cudaStream_t>, CudaBackend<T>*>;
+  const std::lock_guard lock(mutex);
+  CudaBackend<T>*& backend = (*backends)[{device, stream}];
+  if (backend == nullptr)
+    backend = new CudaBackend<T>(
+        {device, stream != nullptr ? stream : own_stream(device), own_pool(device)});
+  return backend;
+}
+
+}  // namespace
+}  // namespace densefield::cuda
+
+const char* densefield_cuda_build() { return DF_CUDA_BUILD; }
+
+const char* densefield_cuda_problem() { return densefield::cuda::device_problem(); }
+
+const char* densefield_cuda_device_name(int device) {
+  return densefield::cuda::device_name(device);
+}
+
+void* densefield_cuda_backend(int device, void* stream, int is_double) {
+  using namespace densefield;
+  if (cuda::device_problem() != nullptr) return nullptr;
+  const auto on = static_cast<cudaStream_t>(stream);
+  try {
+    if (is_double != 0) return cuda::backend_on<double>(device, on);
+    return cuda::backend_on<float>(device, on);
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}

@@ -1,0 +1,64 @@
+// Element by element. Limited by memory.
+#include "../cpp/core/normalization.h"
+#include "launch.cuh"
+#include "steps.cuh"
+
+namespace densefield::cuda {
+namespace {
+
+template <typename T>
+__global__ void normalizer_kernel(const T* rows,  // [count, stride]
+                                  int64_t count, int64_t stride, bool square_root,
+                                  T* out) {  // [count] out
+  const int64_t i = item_of_thread();
+  if (i < count) out[i] = normalization_scale(rows[i * stride], square_root);
+}
+
+template <typename T>
+__global__ void multiply_kernel(const T* a,  // [count]
+                                const T* b,  // [count]
+                                int64_t count,
+                                T* out) {  // [count] out, may be a or b
+  const int64_t i = item_of_thread();
+  if (i < count) out[i] = a[i] * b[i];
+}
+
+template <typename T>
+__global__ void fill_kernel(T value, int64_t count,
+                            T* out) {  // [count] out
+  const int64_t i = item_of_thread();
+  if (i < count) out[i] = value;
+}
+
+}  // namespace
+
+template <typename T>
+void normalizer(DeviceMemory& memory, const T* rows, int64_t count, int64_t stride,
+                bool square_root, T* out) {
+  if (count == 0) return;
+  launch("normalizer_kernel", normalizer_kernel<T>, one_each(count), memory.stream(), rows, count,
+         stride, square_root, out);
+}
+
+template <typename T>
+void multiply(DeviceMemory& memory, const T* a, const T* b, int64_t count, T* out) {
+  if (count == 0) return;
+  launch("multiply_kernel", multiply_kernel<T>, one_each(count), memory.stream(), a, b, count, out);
+}
+
+template <typename T>
+void fill(DeviceMemory& memory, T value, int64_t count, T* out) {
+  if (count == 0) return;
+  launch("fill_kernel", fill_kernel<T>, one_each(count), memory.stream(), value, count, out);
+}
+
+#define DF_INSTANTIATE(T)                                                        \
+  template void normalizer(DeviceMemory&, const T*, int64_t, int64_t, bool, T*); \
+  template void multiply(DeviceMemory&, const T*, const T*, int64_t, T*);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
+template void fill(DeviceMemory&, float, int64_t, float*);
+template void fill(DeviceMemory&, double, int64_t, double*);
+template void fill(DeviceMemory&, int32_t, int64_t, int32_t*);
+
+}  // namespace densefield::cuda

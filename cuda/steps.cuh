@@ -1,0 +1,80 @@
+// The steps of the backend; each file has one or two. Pointers are on the device, rows without
+// padding.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "densefield/backend.h"
+#include "lattice_tables.cuh"
+
+namespace densefield::cuda {
+
+// build.cu. O(N d^2) and sorting N (d+1) keys; waits for the device three times.
+template <typename T>
+std::shared_ptr<const CudaLattice<T>> build_lattice(DeviceMemory&,
+                                                    std::shared_ptr<const CudaLayout>,
+                                                    const Features<T>&);
+// grid_kernel.cu
+template <typename T>
+std::shared_ptr<const CudaLattice<T>> build_grid_kernel(DeviceMemory&,
+                                                        std::shared_ptr<const CudaLayout>,
+                                                        const std::vector<T>& sigma);
+// values = filter of values along all axes; O(M taps).
+template <typename T>
+void filter_nodes(DeviceMemory&, const CudaLattice<T>&, CudaVertexRows<T>& rows);
+
+// splat.cu: values = S^T diag(pre) rows; pre may be nullptr.
+template <typename T>
+void splat(DeviceMemory&, const CudaLattice<T>&,
+           const T* rows,  // [N, C]
+           const T* pre,   // [N]
+           CudaVertexRows<T>& to);
+
+// blur.cu: values = B values or B^T values.
+template <typename T>
+void blur(DeviceMemory&, const CudaLattice<T>&, bool reverse, CudaVertexRows<T>& rows);
+
+// slice.cu: rows = scale * diag(post) S values; post may be nullptr.
+template <typename T>
+void slice(DeviceMemory&, const CudaLattice<T>&, const CudaVertexRows<T>& from,
+           const T* post,  // [N]
+           T scale,
+           T* rows);  // [N, C] out
+template <typename T>
+void diagonal(DeviceMemory&, const CudaLattice<T>&,
+              T* out);  // [N]
+
+// mean_field_pass.cu
+template <typename T>
+T mean_field_pass(DeviceMemory&, const MeanFieldPass<T>&);
+
+// elements.cu
+template <typename T>
+void normalizer(DeviceMemory&,
+                const T* rows,  // [count, stride]
+                int64_t count, int64_t stride, bool square_root,
+                T* out);  // [count]
+template <typename T>
+void multiply(DeviceMemory&, const T* a, const T* b, int64_t count, T* out);  // all [count]
+template <typename T>
+void fill(DeviceMemory&, T value, int64_t count, T* out);  // [count]
+
+// energy.cu. Sums in double, in an order that depends on N alone; they wait for the device.
+template <typename T>
+PairwiseEnergy pairwise_energy(DeviceMemory&, int64_t num_nodes,
+                               const T* marginals,  // [N, L]
+                               const T* messages,   // [N, L]
+                               const T* self,       // [N]
+                               const CompatibilityTable<T>&, T offset, int64_t num_labels);
+template <typename T>
+double unary_energy(DeviceMemory&, int64_t num_nodes,
+                    const T* marginals,  // [N, L]
+                    const T* unary,      // [N, L]
+                    int64_t num_labels);
+template <typename T>
+double negative_entropy(DeviceMemory&, int64_t num_nodes,
+                        const T* marginals,  // [N, L]
+                        int64_t num_labels);
+
+}  // namespace densefield::cuda

@@ -1,0 +1,36 @@
+// The fused update of mean field with window kernels: messages, then compatibility and softmax.
+#include "layout.cuh"
+#include "update.cuh"
+#include "window_table.cuh"
+
+namespace densefield::cuda {
+
+template <typename T>
+T window_pass(DeviceMemory& memory, const WindowPass<T>& pass) {
+  const int64_t num_nodes = pass.layout->num_nodes(), num_labels = pass.num_labels;
+  std::vector<Buffer<T>> rows;
+  std::vector<UpdateMessage<T>> messages;
+  for (std::size_t m = 0; m < pass.kernels.size(); ++m) {
+    rows.emplace_back(memory, num_nodes * num_labels);
+    apply_window(memory, as_cuda(*pass.kernels[m]), pass.marginals, num_labels, false,
+                 rows[m].data());
+    messages.push_back({rows[m].data(), nullptr, nullptr, 0, nullptr,
+                        pass.self.empty() ? nullptr : pass.self[m].data(),
+                        pass.compatibility[m].form, pass.compatibility[m].values.data()});
+  }
+  Update<T> update{};
+  update.num_nodes = num_nodes;
+  update.num_labels = num_labels;
+  update.unary = pass.unary;
+  update.previous = pass.marginals;
+  update.scores = pass.scores;
+  update.marginals = pass.updated;
+  const T change = run_update(memory, update, messages, pass.wants_change);
+  if (pass.result != nullptr) store_rows<T>(memory, pass.updated, *pass.result);
+  return change;
+}
+
+template float window_pass(DeviceMemory&, const WindowPass<float>&);
+template double window_pass(DeviceMemory&, const WindowPass<double>&);
+
+}  // namespace densefield::cuda
