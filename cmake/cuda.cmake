@@ -9,11 +9,14 @@ set(DF_CUDA_FILES
   cuda/elements.cu
   cuda/embed.cu
   cuda/energy.cu
+  cuda/feature_gradient.cu
+  cuda/grid_gradient.cu
   cuda/grid_kernel.cu
   cuda/key_layout.cu
   cuda/mean_field_pass.cu
   cuda/memory.cu
   cuda/point_lists.cu
+  cuda/reverse_pass.cu
   cuda/rows.cu
   cuda/scan.cu
   cuda/slice.cu
@@ -67,7 +70,7 @@ function(df_add_cuda_library)
   # The standard by its flag: CMake 3.25 knows no features of CUDA 13. std::integral_constant and
   # std::array in kernels: their functions are constexpr.
   target_compile_options(_densefield_cuda PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr>)
+    $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr --compress-mode=size>)
   if(DF_WERROR)
     # A kernel that spills its registers has lost its speed.
     target_compile_options(_densefield_cuda PRIVATE

@@ -96,6 +96,32 @@ class CudaBackend final : public Backend<T> {
     return cuda::window_pass(memory_, pass);
   }
 
+  void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) const override {
+    cuda::mean_field_reverse_pass(memory_, pass);
+  }
+  void weight_gradient(const Lattice<T>& lattice, const T* rows, const VertexRows<T>& vertices,
+                       int64_t num_channels, T scale, T* grad_weight) const override {
+    cuda::weight_gradient(memory_, as_cuda(lattice), rows, as_cuda(vertices), num_channels, scale,
+                          grad_weight);
+  }
+  void grid_sigma_gradient(const Lattice<T>& lattice, VertexRows<T>& values,
+                           const VertexRows<T>& gradients, const CompatibilityTable<T>* table,
+                           int64_t num_channels, double scale, double* grad_sigma) const override {
+    cuda::grid_sigma_gradient(memory_, as_cuda(lattice), as_cuda(values), as_cuda(gradients), table,
+                              num_channels, scale, grad_sigma);
+  }
+  void diagonal_gradient(const Lattice<T>& lattice, const T* grad, T* grad_weight,
+                         double* grad_sigma) const override {
+    cuda::diagonal_gradient(memory_, as_cuda(lattice), grad, grad_weight, grad_sigma);
+  }
+  void scale_gradient(const ScaleGradient<T>& scales) const override {
+    cuda::scale_gradient(memory_, scales);
+  }
+  void feature_gradient(const Lattice<T>& lattice, const Features<T>& features,
+                        const T* grad_weight, const FeatureGradient<T>& out) const override {
+    cuda::feature_gradient(memory_, as_cuda(lattice), features, grad_weight, out);
+  }
+
   void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,
                   T* out) const override {
     cuda::normalizer(memory_, rows, layout.num_nodes(), stride, square_root, out);

@@ -30,7 +30,8 @@ template <typename T>
 void blur(DeviceMemory& memory, const CudaLattice<T>& lattice, bool reverse,
           CudaVertexRows<T>& rows) {
   if (rows.num_channels == 0) return;
-  if (!lattice.grid_axes.empty()) return filter_nodes(memory, lattice, rows);
+  if (!lattice.grid_axes.empty())
+    return filter_nodes(memory, lattice, rows.num_channels, -1, rows.values, rows.spare);
   const int64_t num_vertices = lattice.vertex_count;
   for (int step = 0; step <= lattice.dimension; ++step) {
     const int direction = reverse ? lattice.dimension - step : step;

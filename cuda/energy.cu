@@ -2,35 +2,11 @@
 #include <cmath>
 
 #include "../cpp/core/compatibility.h"
-#include "launch.cuh"
+#include "reduce.cuh"
 #include "steps.cuh"
 
 namespace densefield::cuda {
 namespace {
-
-constexpr int64_t kRowsPerBlock = 16 * kBlock;
-
-// The sum of the block's values, in one order; valid in thread 0. shared: [kBlock].
-__device__ inline double sum_of_block(double value, double* shared) {
-  const unsigned t = threadIdx.x;
-  shared[t] = value;
-  for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (t < half) shared[t] += shared[t + half];
-  }
-  __syncthreads();
-  const double sum = shared[0];
-  __syncthreads();
-  return sum;
-}
-
-// Calls term(row) for the rows of the calling thread.
-template <typename Term>
-__device__ void for_rows(int64_t num_rows, Term term) {
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock;
-  const int64_t end = first + kRowsPerBlock < num_rows ? first + kRowsPerBlock : num_rows;
-  for (int64_t i = first + threadIdx.x; i < end; i += kBlock) term(i);
-}
 
 template <typename T>
 __global__ void pairwise_kernel(const T* marginals,  // [N, L]
@@ -75,17 +51,6 @@ __global__ void unary_kernel(const T* marginals,  // [N, L]
   if (threadIdx.x == 0) part[blockIdx.x] = sum;
 }
 
-LaunchShape blocks_of_rows(int64_t num_nodes) {
-  return {dim3(static_cast<unsigned>((num_nodes + kRowsPerBlock - 1) / kRowsPerBlock)),
-          dim3(kBlock)};
-}
-
-std::vector<double> download_parts(DeviceMemory& memory, const Buffer<double>& part) {
-  std::vector<double> parts(static_cast<std::size_t>(part.size()));
-  download(memory, part.data(), part.size(), parts.data());
-  return parts;
-}
-
 template <typename T>
 double sum_of_unary(DeviceMemory& memory, int64_t num_nodes, const T* marginals, const T* unary,
                     int64_t num_labels) {
@@ -95,7 +60,7 @@ double sum_of_unary(DeviceMemory& memory, int64_t num_nodes, const T* marginals,
   launch("unary_kernel", unary_kernel<T>, shape, memory.stream(), marginals, unary, num_nodes,
          num_labels, part.data());
   double sum = 0;
-  for (double p : download_parts(memory, part)) sum += p;
+  for (double p : download_all(memory, part)) sum += p;
   return sum;
 }
 
@@ -111,7 +76,7 @@ PairwiseEnergy pairwise_energy(DeviceMemory& memory, int64_t num_nodes, const T*
   Buffer<double> part(memory, 2 * int64_t{shape.grid.x});
   launch("pairwise_kernel", pairwise_kernel<T>, shape, memory.stream(), marginals, messages, self,
          table.form, table.values.data(), offset, num_nodes, num_labels, part.data());
-  const std::vector<double> parts = download_parts(memory, part);
+  const std::vector<double> parts = download_all(memory, part);
   for (std::size_t b = 0; b < parts.size(); b += 2) {
     energy.pairs += parts[b];
     energy.self += parts[b + 1];

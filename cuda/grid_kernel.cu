@@ -94,12 +94,17 @@ GridAxis<T> make_axis(DeviceMemory& memory, int64_t extent, double sigma) {
   axis.step = node_step(sigma, extent);
   axis.num_nodes = nodes_along(extent, axis.step);
   const double variance = node_variance(sigma, axis.step);
-  std::vector<T> taps;
-  for (int64_t r = 0; r < num_node_taps(variance, axis.num_nodes); ++r)
+  std::vector<T> taps, derivatives;
+  for (int64_t r = 0; r < num_node_taps(variance, axis.num_nodes); ++r) {
     taps.push_back(static_cast<T>(node_tap(sigma, variance, axis.step, r)));
-  axis.near[0] = taps[0];
-  axis.near[1] = taps.size() > 1 ? taps[1] : T(0);
+    derivatives.push_back(static_cast<T>(node_tap_gradient(sigma, variance, axis.step, r)));
+  }
+  for (std::size_t r = 0; r < 2 && r < taps.size(); ++r) {
+    axis.near[r] = taps[r];
+    axis.near_grad[r] = derivatives[r];
+  }
   axis.tap = upload(memory, taps);
+  axis.tap_grad = upload(memory, derivatives);
   return axis;
 }
 
@@ -151,23 +156,26 @@ std::shared_ptr<const CudaLattice<T>> build_grid_kernel(DeviceMemory& memory,
 }
 
 template <typename T>
-void filter_nodes(DeviceMemory& memory, const CudaLattice<T>& lattice, CudaVertexRows<T>& rows) {
+void filter_nodes(DeviceMemory& memory, const CudaLattice<T>& lattice, int64_t num_channels,
+                  int derived, Buffer<T>& values, Buffer<T>& spare) {
   int64_t pitch = 1;  // nodes from one to the next along the axis
   for (std::size_t a = lattice.grid_axes.size(); a-- > 0;) {
     const GridAxis<T>& axis = lattice.grid_axes[a];
+    const Buffer<T>& tap = static_cast<int>(a) == derived ? axis.tap_grad : axis.tap;
     launch("filter_axis_kernel", filter_axis_kernel<T>,
-           group_each(lattice.vertex_count, rows.num_channels), memory.stream(), rows.values.data(),
-           axis.tap.data(), axis.tap.size(), pitch, axis.num_nodes, lattice.vertex_count,
-           rows.num_channels, rows.spare.data());
-    std::swap(rows.values, rows.spare);
+           group_each(lattice.vertex_count, num_channels), memory.stream(), values.data(),
+           tap.data(), tap.size(), pitch, axis.num_nodes, lattice.vertex_count, num_channels,
+           spare.data());
+    std::swap(values, spare);
     pitch *= axis.num_nodes;
   }
 }
 
-#define DF_INSTANTIATE(T)                                                       \
-  template std::shared_ptr<const CudaLattice<T>> build_grid_kernel(             \
-      DeviceMemory&, std::shared_ptr<const CudaLayout>, const std::vector<T>&); \
-  template void filter_nodes(DeviceMemory&, const CudaLattice<T>&, CudaVertexRows<T>&);
+#define DF_INSTANTIATE(T)                                                                    \
+  template std::shared_ptr<const CudaLattice<T>> build_grid_kernel(                          \
+      DeviceMemory&, std::shared_ptr<const CudaLayout>, const std::vector<T>&);              \
+  template void filter_nodes(DeviceMemory&, const CudaLattice<T>&, int64_t, int, Buffer<T>&, \
+                             Buffer<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 

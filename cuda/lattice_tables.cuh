@@ -34,8 +34,10 @@ template <typename T>
 struct GridAxis {
   int64_t step;  // grid steps between nodes
   int64_t num_nodes;
-  Buffer<T> tap;  // filter on the nodes: taps 0, 1, .. to either side
-  T near[2];      // the first two of them, on the host
+  Buffer<T> tap;       // filter on the nodes: taps 0, 1, .. to either side
+  Buffer<T> tap_grad;  // their derivative by sigma
+  T near[2];           // the first two of them, on the host
+  T near_grad[2];
 
   int num_corners() const { return step == 1 ? 1 : 2; }
 };
@@ -48,10 +50,11 @@ class CudaLattice final : public Lattice<T> {
   int64_t num_points() const override { return layout->num_nodes(); }
   int64_t num_vertices() const override { return vertex_count; }
   int dim() const override { return dimension; }
+  int num_grid_axes() const override { return static_cast<int>(grid_axes.size()); }
   int64_t num_bytes() const override {
     int64_t total = weight.num_bytes() + corner.num_bytes() + rank.num_bytes() +
                     neighbour.num_bytes() + lists.num_bytes();
-    for (const GridAxis<T>& axis : grid_axes) total += axis.tap.num_bytes();
+    for (const GridAxis<T>& axis : grid_axes) total += 2 * axis.tap.num_bytes();
     return total;
   }
   T slice_scale() const override {

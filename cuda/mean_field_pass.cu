@@ -42,7 +42,7 @@ T mean_field_pass(DeviceMemory& memory, const MeanFieldPass<T>& pass) {
   update.num_labels = pass.num_labels;
   update.unary = pass.unary;
   update.energy = pass.energy;
-  update.previous = pass.marginals;
+  update.previous = pass.previous;
   update.marginals = marginals;
   const T change = run_update(memory, update, messages_of(pass), pass.wants_change);
   if (pass.result != nullptr) store_rows<T>(memory, marginals, *pass.result);

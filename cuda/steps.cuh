@@ -20,9 +20,11 @@ template <typename T>
 std::shared_ptr<const CudaLattice<T>> build_grid_kernel(DeviceMemory&,
                                                         std::shared_ptr<const CudaLayout>,
                                                         const std::vector<T>& sigma);
-// values = filter of values along all axes; O(M taps).
+// values = filter of values along all axes, or its derivative by the sigma of axis `derived`, if
+// that is not -1; both [M, C]. O(M taps).
 template <typename T>
-void filter_nodes(DeviceMemory&, const CudaLattice<T>&, CudaVertexRows<T>& rows);
+void filter_nodes(DeviceMemory&, const CudaLattice<T>&, int64_t num_channels, int derived,
+                  Buffer<T>& values, Buffer<T>& spare);
 
 // splat.cu: values = S^T diag(pre) rows; pre may be nullptr.
 template <typename T>
@@ -48,6 +50,38 @@ void diagonal(DeviceMemory&, const CudaLattice<T>&,
 // mean_field_pass.cu
 template <typename T>
 T mean_field_pass(DeviceMemory&, const MeanFieldPass<T>&);
+
+// reverse_pass.cu, feature_gradient.cu and grid_gradient.cu: as in backend.h. Sums that it asks
+// for on the host wait for the device.
+template <typename T>
+void mean_field_reverse_pass(DeviceMemory&, const MeanFieldReversePass<T>&);
+template <typename T>
+void weight_gradient(DeviceMemory&, const CudaLattice<T>&,
+                     const T* rows,  // [N, C]
+                     const CudaVertexRows<T>& vertices, int64_t num_channels, T scale,
+                     T* grad_weight);  // [N, corners] added to
+template <typename T>
+void scale_gradient(DeviceMemory&, const ScaleGradient<T>&);
+template <typename T>
+void feature_gradient(DeviceMemory&, const CudaLattice<T>&, const Features<T>&,
+                      const T* grad_weight,  // [N, d+1]
+                      const FeatureGradient<T>& out);
+template <typename T>
+void grid_sigma_gradient(DeviceMemory&, const CudaLattice<T>&, const CudaVertexRows<T>& values,
+                         const CudaVertexRows<T>& gradients, const CompatibilityTable<T>*,
+                         int64_t num_channels, double scale, double* grad_sigma);
+template <typename T>
+void diagonal_gradient(DeviceMemory&, const CudaLattice<T>&,
+                       const T* grad,   // [N]
+                       T* grad_weight,  // [N, d+1] added to
+                       double* grad_sigma);
+// rows = or -= A from, for A by columns in the form of the table.
+template <typename T>
+void multiply_table(DeviceMemory&, CompatibilityForm,
+                    const T* table,  // [1], [L] or [L, L]
+                    const T* from,   // [N, L]
+                    int64_t num_rows, int64_t num_labels, bool subtracts,
+                    T* to);  // [N, L] in, out
 
 // elements.cu
 template <typename T>

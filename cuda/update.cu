@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "../cpp/core/softmax.h"
-#include "launch.cuh"
+#include "reduce.cuh"
 #include "update.cuh"
 
 namespace densefield::cuda {
@@ -11,14 +11,6 @@ namespace {
 template <typename T>
 __device__ T larger_or_nan(T a, T b) {
   return a != a || b <= a ? a : b;
-}
-
-// Reductions over the lanes of a group, which all of them get.
-template <typename T, typename Combine>
-__device__ T reduce_group(T value, unsigned mask, Combine combine) {
-  for (int flip = static_cast<int>(blockDim.x) / 2; flip > 0; flip /= 2)
-    value = combine(value, __shfl_xor_sync(mask, value, flip));
-  return value;
 }
 
 // score -= A_m message of node i. Lanes take channels in turn; only a matrix needs them all.
@@ -67,7 +59,7 @@ __device__ T take_softmax(const Update<T>& update, int64_t i, unsigned mask,
     score[c] = softmax_term(score[c], largest);
     sum += score[c];
   }
-  sum = reduce_group(sum, mask, [](T a, T b) { return a + b; });
+  sum = sum_of_group(sum, mask);
   const T inverse = T(1) / sum;
   T change = T(0);
   for (int64_t c = threadIdx.x; c < labels; c += blockDim.x) {

@@ -24,9 +24,12 @@ T window_pass(DeviceMemory& memory, const WindowPass<T>& pass) {
   update.unary = pass.unary;
   update.previous = pass.marginals;
   update.scores = pass.scores;
-  update.marginals = pass.updated;
+  Buffer<T> temporary;  // marginals that only the caller's array is for
+  if (pass.updated == nullptr && pass.result != nullptr)
+    temporary = Buffer<T>(memory, num_nodes * num_labels);
+  update.marginals = pass.updated != nullptr ? pass.updated : temporary.data();
   const T change = run_update(memory, update, messages, pass.wants_change);
-  if (pass.result != nullptr) store_rows<T>(memory, pass.updated, *pass.result);
+  if (pass.result != nullptr) store_rows<T>(memory, update.marginals, *pass.result);
   return change;
 }
 

@@ -1,6 +1,7 @@
 // Normalisation of a kernel, maths §3.
 #pragma once
 
+#include "densefield/normalization.h"
 #include "portable.h"
 
 namespace densefield {
@@ -22,6 +23,27 @@ struct ScaleRule {
   bool square_root;
   T slice_scale;
 };
+
+template <typename T>
+DF_HD ScaleRule<T> scale_rule(Normalization mode, T slice_scale) {
+  return {mode == Normalization::before || mode == Normalization::symmetric,
+          mode == Normalization::after || mode == Normalization::symmetric,
+          mode == Normalization::symmetric, slice_scale};
+}
+
+// From the gradient by a node's self = K_ii pre post to those by the three, where K_ii and post
+// both contain the slice scale.
+template <typename T>
+struct SelfGradient {
+  T diagonal;
+  T pre;
+  T post;
+};
+template <typename T>
+DF_HD SelfGradient<T> self_gradient(T slice_scale, T grad_self, T diagonal, T pre, T post) {
+  const T grad = grad_self / slice_scale;
+  return {grad * pre * post, grad * diagonal * post, grad * diagonal * pre};
+}
 
 // Gradient by n from those by pre and post.
 template <typename T>

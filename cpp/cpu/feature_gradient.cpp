@@ -29,21 +29,18 @@ void weight_gradient(const CpuLattice<T>& lattice, const T* rows, const CpuVerte
 
 template <typename T>
 void scale_gradient(const ScaleGradient<T>& scales) {
-  const Normalization mode = scales.normalization;
-  const ScaleRule<T> rule{mode == Normalization::before || mode == Normalization::symmetric,
-                          mode == Normalization::after || mode == Normalization::symmetric,
-                          mode == Normalization::symmetric, scales.slice_scale};
+  const ScaleRule<T> rule = scale_rule(scales.normalization, scales.slice_scale);
   constexpr int64_t kGrain = 16384;  // nodes per task: about 50 us
   parallel_for((scales.num_nodes + kGrain - 1) / kGrain, [&](int64_t task, int) {
     const int64_t end = std::min(scales.num_nodes, (task + 1) * kGrain);
     for (int64_t i = task * kGrain; i < end; ++i) {
       const T pre = scales.pre[i], post = scales.post[i];
       if (scales.diagonal != nullptr) {
-        // self = K_ii pre post, where K_ii and post both contain the slice scale
-        const T grad_self = scales.grad_self[i] / scales.slice_scale;
-        scales.grad_diagonal[i] = grad_self * pre * post;
-        scales.grad_pre[i] += grad_self * scales.diagonal[i] * post;
-        scales.grad_post[i] += grad_self * scales.diagonal[i] * pre;
+        const SelfGradient<T> by_self =
+            self_gradient(scales.slice_scale, scales.grad_self[i], scales.diagonal[i], pre, post);
+        scales.grad_diagonal[i] = by_self.diagonal;
+        scales.grad_pre[i] += by_self.pre;
+        scales.grad_post[i] += by_self.post;
       }
       T* row = scales.grad_norm + i * scales.stride;
       row[0] = normalization_gradient(rule, pre, post, scales.grad_pre[i], scales.grad_post[i]);

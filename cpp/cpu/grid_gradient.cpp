@@ -94,10 +94,8 @@ namespace {
 // other, as diagonal_grid has it.
 template <typename T>
 T axis_diagonal(const GridAxis<T>& axis, const std::vector<T>& tap, int64_t coordinate) {
-  if (axis.num_corners() == 1) return tap[0];
   const T* weight = axis.corner_weight.data() + coordinate % axis.step * 2;
-  return tap[0] * (weight[0] * weight[0] + weight[1] * weight[1]) +
-         2 * tap[1] * weight[0] * weight[1];
+  return node_diagonal(axis.step, tap[0], tap.size() > 1 ? tap[1] : T(0), weight[0], weight[1]);
 }
 
 // grad_sigma[a] += sum over a block's points of grad dK_ii / dsigma_a.
