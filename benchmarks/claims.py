@@ -216,7 +216,7 @@ def _measured(claim: Claim, bench: Bench, gpu: str | None) -> list[Measured]:
             if (above if below is None else below, threads) in bench.timings:
                 found.append(_answer(claim, bench, above, below, threads, what))
     if "GPU" in claim.device:
-        reason = "no GPU here" if gpu is None else "densefield runs on the CPU in this version"
+        reason = "no GPU here" if gpu is None else "this page measures densefield on the CPU only"
         found.append(Measured(gpu or "GPU", "densefield", None, claim.unit, None, reason))
     return found
 
