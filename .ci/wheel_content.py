@@ -18,7 +18,17 @@ REQUIRED = (
 # The module, and beside it the CUDA library where there was a compiler for it.
 LIBRARIES = ("densefield/_densefield.*.so", "densefield/_densefield_cuda.so")
 ALLOWED = ("densefield/*", "densefield-*.dist-info/*")
-FORBIDDEN = ("*.cpp", "*.h", "*.cu", "*.cuh", "*.o", "*.a", "*.txt.in", "*/__pycache__/*", "*test_*")
+FORBIDDEN = (
+    "*.cpp",
+    "*.h",
+    "*.cu",
+    "*.cuh",
+    "*.o",
+    "*.a",
+    "*.txt.in",
+    "*/__pycache__/*",
+    "*test_*",
+)
 MAX_BYTES = 10_000_000
 
 

@@ -83,7 +83,7 @@ function(df_add_cuda_library)
 endfunction()
 
 set(DF_CUDA_BUILD_NOTE
-  "this build of densefield has no CUDA library (DENSEFIELD_CUDA=OFF): build one with DENSEFIELD_CUDA=ON")
+  "this build of densefield has no CUDA library: it was made with DENSEFIELD_CUDA=OFF")
 if(NOT DENSEFIELD_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "DENSEFIELD_CUDA must be AUTO, ON or OFF, got '${DENSEFIELD_CUDA}'")
 elseif(NOT DENSEFIELD_CUDA STREQUAL "OFF")
@@ -95,10 +95,10 @@ elseif(NOT DENSEFIELD_CUDA STREQUAL "OFF")
   set(DF_OLDEST_NVCC 12.8)
   if(NOT CMAKE_CUDA_COMPILER)
     set(DF_CUDA_BUILD_NOTE
-      "this build of densefield has no CUDA library, because there was no nvcc: install one that has")
+      "this build of densefield has no CUDA library, because there was no nvcc")
   elseif(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS DF_OLDEST_NVCC)
     set(DF_CUDA_BUILD_NOTE
-      "this build of densefield has no CUDA library, because nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than ${DF_OLDEST_NVCC}: install one that has")
+      "this build of densefield has no CUDA library, because nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than ${DF_OLDEST_NVCC}")
   else()
     set(DF_CUDA_BUILD_NOTE "")
     df_add_cuda_library()

@@ -17,12 +17,12 @@ std::string find_problem() {
   int driver = 0, runtime = 0, count = 0;
   cudaDriverGetVersion(&driver);
   cudaRuntimeGetVersion(&runtime);
-  if (driver == 0) return "no NVIDIA driver was found; install driver 580 or newer";
+  if (driver == 0) return "no NVIDIA driver was found (580 or newer is needed)";
   const cudaError_t error = cudaGetDeviceCount(&count);
   cudaGetLastError();
   if (error == cudaErrorInsufficientDriver)
     return "the NVIDIA driver is for CUDA " + version_text(driver) + ", this library needs CUDA " +
-           version_text(runtime) + "; install driver 580 or newer";
+           version_text(runtime) + " (driver 580 or newer)";
   if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
     return "there is an NVIDIA driver, but no device that it lets this process use; look at "
            "nvidia-smi and CUDA_VISIBLE_DEVICES";

@@ -126,6 +126,8 @@ __global__ void tile_message_kernel(WindowExtent extent, TileShape shape,
   const int64_t cell = (z * extent.y + y) * extent.x + x;
   const int64_t to_end = y < extent.y ? extent.x - x : 0;
   const int num_pixels = static_cast<int>(to_end < 0 ? 0 : to_end < kPixels ? to_end : kPixels);
+  const T* own_tile =
+      tile + static_cast<int>(threadIdx.z) * kChannels * shape.num_rows * shape.pitch;
   T sum[kPixels][kChannels] = {};
   int next = 0;
   for (int dz = -shape.radius_z; dz <= shape.radius_z; ++dz) {
@@ -135,7 +137,7 @@ __global__ void tile_message_kernel(WindowExtent extent, TileShape shape,
     __syncthreads();
     for (; next < shape.num_spans && spans[next].dz == dz; ++next)
       if (has_plane)
-        add_span(spans[next], shape, tile + threadIdx.z * kChannels * shape.num_rows * shape.pitch,
+        add_span(spans[next], shape, own_tile,
                  weights + spans[next].first_tap * extent.count() + cell, extent.count(),
                  num_pixels, sum);
     __syncthreads();

@@ -29,7 +29,7 @@ __global__ void pool_kernel(CellGrid grid,
   const Coordinates place = place_of(item, grid.coarse);
   CellNodes own[3];
   T share = T(1);
-  for (int a = 0; a < 3; ++a) {
+  for (std::size_t a = 0; a < 3; ++a) {
     own[a] = nodes_of_cell(place.at[a], grid.phase[a], grid.cell_size, grid.fine[a]);
     share /= T(own[a].count());
   }
@@ -57,7 +57,7 @@ __global__ void pool_transpose_kernel(CellGrid grid,
   const Coordinates place = place_of(i, grid.fine);
   int64_t cell[3];
   T share = scale != nullptr ? scale[i] : T(1);
-  for (int a = 0; a < 3; ++a) {
+  for (std::size_t a = 0; a < 3; ++a) {
     cell[a] = cell_of(place.at[a], grid.phase[a], grid.cell_size);
     share /= T(nodes_of_cell(cell[a], grid.phase[a], grid.cell_size, grid.fine[a]).count());
   }
@@ -76,7 +76,7 @@ __global__ void upsample_kernel(CellGrid grid,
   if (i >= num_nodes) return;
   const Coordinates place = place_of(i, grid.fine);
   CellPair<T> pair[3];
-  for (int a = 0; a < 3; ++a)
+  for (std::size_t a = 0; a < 3; ++a)
     pair[a] = cells_around<T>(place.at[a], grid.phase[a], grid.cell_size, grid.coarse[a]);
   const T factor = scale != nullptr ? scale[i] : T(1);
   for (int64_t c = threadIdx.x; c < num_channels; c += blockDim.x) {
@@ -84,7 +84,7 @@ __global__ void upsample_kernel(CellGrid grid,
     for (int corner = 0; corner < 8; ++corner) {
       T share = T(1);
       int64_t cell[3];
-      for (int a = 0; a < 3; ++a) {
+      for (std::size_t a = 0; a < 3; ++a) {
         const bool is_high = (corner >> a & 1) != 0;
         cell[a] = is_high ? pair[a].high : pair[a].low;
         share *= is_high ? pair[a].share : T(1) - pair[a].share;
@@ -106,13 +106,13 @@ __global__ void upsample_transpose_kernel(CellGrid grid,
   const Coordinates place = place_of(item, grid.coarse);
   // Nodes of the cell and of its neighbours are the ones that may take from it.
   int64_t first[3], last[3];
-  for (int a = 0; a < 3; ++a) {
+  for (std::size_t a = 0; a < 3; ++a) {
     const int64_t begin = (place.at[a] - 1) * grid.cell_size - grid.phase[a];
     const int64_t end = begin + 3 * grid.cell_size;
     first[a] = begin < 0 ? 0 : begin;
     last[a] = end > grid.fine[a] ? grid.fine[a] : end;
   }
-  const auto share_along = [&](int a, int64_t node) {
+  const auto share_along = [&](std::size_t a, int64_t node) {
     return share_of_cell(cells_around<T>(node, grid.phase[a], grid.cell_size, grid.coarse[a]),
                          place.at[a]);
   };

@@ -82,7 +82,7 @@ Device usable(const std::string& name) {
   const std::string problem = device_problem(name);
   if (!problem.empty())
     throw Error(Error::Kind::runtime, "device='" + name + "' was asked for, but " + problem +
-                                          "; or use device='cpu'");
+                                          "; install what is missing, or use device='cpu'");
   return device;
 }
 
