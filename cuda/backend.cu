@@ -54,6 +54,9 @@ class CudaBackend final : public Backend<T> {
                                                   int64_t num_channels) const override {
     return std::make_unique<CudaVertexRows<T>>(memory_, as_cuda(lattice), num_channels);
   }
+  std::unique_ptr<VertexRows<T>> make_vertex_values(const Lattice<T>& lattice) const override {
+    return make_vertex_rows(lattice, 1);
+  }
   void splat(const Lattice<T>& lattice, const T* rows, const T* pre,
              VertexRows<T>& vertices) const override {
     cuda::splat(memory_, as_cuda(lattice), rows, pre, as_cuda(vertices));
@@ -122,12 +125,28 @@ class CudaBackend final : public Backend<T> {
     cuda::feature_gradient(memory_, as_cuda(lattice), features, grad_weight, out);
   }
 
+  std::unique_ptr<WindowGradient<T>> make_window_gradient(const WindowTable<T>&) const override {
+    no_window_gradients();
+  }
+  void add_window_gradient(const WindowTable<T>&, const T*, const T*, const CompatibilityTable<T>*,
+                           int64_t, bool, WindowGradient<T>&) const override {
+    no_window_gradients();
+  }
+  void window_term_gradients(const WindowTable<T>&, WindowGradient<T>&,
+                             std::span<const WindowTermGradient<T>>) const override {
+    no_window_gradients();
+  }
+  void window_reverse_pass(const WindowReversePass<T>&) const override { no_window_gradients(); }
+
   void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,
                   T* out) const override {
     cuda::normalizer(memory_, rows, layout.num_nodes(), stride, square_root, out);
   }
   void multiply(const T* a, const T* b, int64_t count, T* out) const override {
     cuda::multiply(memory_, a, b, count, out);
+  }
+  void add(const T* from, int64_t count, T* to) const override {
+    cuda::add(memory_, from, count, to);
   }
   void fill(T value, int64_t count, T* out) const override {
     cuda::fill(memory_, value, count, out);
@@ -149,6 +168,12 @@ class CudaBackend final : public Backend<T> {
   }
 
  private:
+  [[noreturn]] static void no_window_gradients() {
+    throw Error(Error::Kind::runtime,
+                "gradients of window kernels and of ConvCRF are computed on the CPU only; use "
+                "device='cpu'");
+  }
+
   mutable DeviceMemory memory_;
 };
 

@@ -24,6 +24,14 @@ __global__ void multiply_kernel(const T* a,  // [count]
 }
 
 template <typename T>
+__global__ void add_kernel(const T* from,  // [count]
+                           int64_t count,
+                           T* to) {  // [count] in, out
+  const int64_t i = item_of_thread();
+  if (i < count) to[i] += from[i];
+}
+
+template <typename T>
 __global__ void fill_kernel(T value, int64_t count,
                             T* out) {  // [count] out
   const int64_t i = item_of_thread();
@@ -47,6 +55,12 @@ void multiply(DeviceMemory& memory, const T* a, const T* b, int64_t count, T* ou
 }
 
 template <typename T>
+void add(DeviceMemory& memory, const T* from, int64_t count, T* to) {
+  if (count == 0) return;
+  launch("add_kernel", add_kernel<T>, one_each(count), memory.stream(), from, count, to);
+}
+
+template <typename T>
 void fill(DeviceMemory& memory, T value, int64_t count, T* out) {
   if (count == 0) return;
   launch("fill_kernel", fill_kernel<T>, one_each(count), memory.stream(), value, count, out);
@@ -54,7 +68,8 @@ void fill(DeviceMemory& memory, T value, int64_t count, T* out) {
 
 #define DF_INSTANTIATE(T)                                                        \
   template void normalizer(DeviceMemory&, const T*, int64_t, int64_t, bool, T*); \
-  template void multiply(DeviceMemory&, const T*, const T*, int64_t, T*);
+  template void multiply(DeviceMemory&, const T*, const T*, int64_t, T*);        \
+  template void add(DeviceMemory&, const T*, int64_t, T*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 template void fill(DeviceMemory&, float, int64_t, float*);

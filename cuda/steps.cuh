@@ -92,6 +92,8 @@ void normalizer(DeviceMemory&,
 template <typename T>
 void multiply(DeviceMemory&, const T* a, const T* b, int64_t count, T* out);  // all [count]
 template <typename T>
+void add(DeviceMemory&, const T* from, int64_t count, T* to);  // both [count]
+template <typename T>
 void fill(DeviceMemory&, T value, int64_t count, T* out);  // [count]
 
 // energy.cu. Sums in double, in an order that depends on N alone; they wait for the device.

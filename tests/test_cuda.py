@@ -182,6 +182,13 @@ def test_gradients_are_those_of_the_cpu(form: str, normalization: Any, device: A
     assert_gradient(result.sigmas[1].sigma_color, expected.sigmas[1].sigma_color, 1e-10)
 
 
+def test_gradients_of_windows_say_that_they_need_the_cpu(device: Any) -> None:
+    crf = df.ConvCRF([df.Gaussian(sigma_space=1, weight=1)], iterations=1, device=device)
+    unary = np.zeros((2, 4, 5))
+    with pytest.raises(RuntimeError, match="use device='cpu'"):
+        crf.infer_vjp(unary)[1](unary)
+
+
 @pytest.mark.parametrize("stride", [2, -1])
 def test_strided_arrays(stride: int, device: Any) -> None:
     rng = np.random.default_rng(8)
