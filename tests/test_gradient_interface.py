@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,15 @@ def test_repeated_calls_give_the_same_bits():
     first = vjp(grad)
     vjp(2 * grad)
     assert_same_bits(vjp(grad), first)
+
+
+def test_threads_may_share_a_way_back():
+    unary, image, grad = photo_case()
+    vjp = small_crf().infer_vjp(unary, image, checkpoint="recompute")[1]
+    expected = vjp(grad)
+    with ThreadPoolExecutor(3) as pool:
+        for result in pool.map(lambda _: vjp(grad), range(6)):
+            assert_same_bits(result, expected)
 
 
 def test_inputs_are_not_written():

@@ -1,5 +1,5 @@
-// The derivative of core/embed.h: from a point's barycentric weights to its features, maths §4
-// "Gradients". Within a simplex the weights are a linear function of the features.
+// The derivative of core/embed.h: from a point's barycentric weights to its features, maths §6
+// (32). Within a simplex the weights are a linear function of the features.
 #pragma once
 
 #include "embed.h"

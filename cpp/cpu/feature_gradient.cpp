@@ -1,5 +1,5 @@
 // From the gradient of splat and slice to the weights, and from the weights to the features
-// and their standard deviations: maths §4 "Gradients". Reads the stored tables; no point is
+// and their standard deviations: maths §6 (29) to (33). Reads the stored tables; no point is
 // embedded again.
 #include <vector>
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from densefield import _densefield
 from densefield._arrays import (
     FloatArray,
     Shape,
@@ -228,7 +229,7 @@ class Reverse:
         self._axis = axis
         self._kernels = prepared.crf.kernels
         dtype = prepared.dtype
-        self._unary = np.empty(shape, dtype) if "unary" in wanted else None
+        self._unary = _densefield.new_result(dtype, shape) if "unary" in wanted else None
         looks_at_image = any(isinstance(kernel, Bilateral) for kernel in self._kernels)
         self._image: FloatArray | None = None
         self._image_table: FloatArray | None = None

@@ -144,7 +144,7 @@ class PreparedCRF:
         values, axis = self._unary(unary, label_axis, check_finite)
         interval = checkpoint_interval(checkpoint, self.crf.iterations)
         terms = self._compatibility(values.shape[axis])
-        result = np.empty(values.shape, self.dtype)
+        result = self._result(values.shape, None)
         if self._core is None:
             return result, InferenceVjp(self, None, values.shape, axis)
         double = self.dtype == np.float64

@@ -228,7 +228,7 @@ class PermutohedralLattice:
             ``filter(grad_out, transpose=True)``.
         grad_features : (N, d) ndarray
             Exact for the lattice as it is, almost everywhere: where no point crosses the
-            border of its simplex, maths §4.
+            border of its simplex, maths §6.
 
         Raises
         ------

@@ -6,34 +6,10 @@
 #pragma once
 
 #include "../../core/embed.h"
-#include "kernels-inl.h"
-#include "reverse_kernels.h"
+#include "products-inl.h"
 
 namespace densefield::simd {
 namespace {
-
-// to -= table from, for a table in the form `kind`, by columns. `from` is a row in memory.
-template <typename T, typename R>
-DF_HD void subtract_product(CompatibilityKind kind, const T* table, int64_t num_labels,
-                            const T* from, int64_t stride, R& to) {
-  switch (kind) {
-    case CompatibilityKind::scalar: {
-      const Vec<T> scale = broadcast(table[0]);
-      fill(to, [&](int v) { return to.get(v) - scale * load(from, v); });
-      return;
-    }
-    case CompatibilityKind::vector:
-      fill(to, [&](int v) { return to.get(v) - load(from, v) * load(table, v); });
-      return;
-    case CompatibilityKind::matrix:
-      for (int64_t label = 0; label < num_labels; ++label) {
-        const T share = from[label];
-        const T* column = table + label * stride;
-        fill(to, [&](int v) { return to.get(v) - share * load(column, v); });
-      }
-      return;
-  }
-}
 
 // A point's products with the rows at its corners.
 template <typename T>
@@ -161,6 +137,7 @@ struct ChunkReverse {
       const R by_message = negative_product(part.kind, part.transposed, later(p), work(1));
       R sum = row(filtered(p));
       fill(sum, [](int) { return Vec<T>{}; });
+      const auto add = [](Vec<T> x, Vec<T> y) { return x + y; };
       Vec<T> of_reversed[kLanes<T>], of_forward[kLanes<T>];
       for (int k = 0; k < corners; ++k) {
         const Vec<T> w = broadcast(weight[k]);
@@ -181,8 +158,8 @@ struct ChunkReverse {
             of_reversed[rest] = Vec<T>{};
             of_forward[rest] = Vec<T>{};
           }
-          store_unaligned(products.of_reversed + k - lane, fold_each(of_reversed));
-          store_unaligned(products.of_forward + k - lane, fold_each(of_forward));
+          store_unaligned(products.of_reversed + k - lane, fold_tile(of_reversed, add));
+          store_unaligned(products.of_forward + k - lane, fold_tile(of_forward, add));
         }
       }
       if (part.grad_self != nullptr) {
@@ -353,42 +330,6 @@ void reverse_pass(ReverseBlock<T> block) {
     case 4: return reverse_of_vectors<T, 4>(block);
     default: return reverse_of_vectors<T, 0>(block);
   }
-}
-
-template <typename T>
-void weight_gradient(const BlockCorners<T>& points, const T* rows, const T* vertices, T scale,
-                     T* grad_weight, int64_t stride) {
-  const int corners = points.num_corners;
-  for (int64_t i = 0; i < points.count; ++i) {
-    const T* row = rows + i * stride;
-    for (int k = 0; k < corners; ++k) {
-      const T* vertex = vertices + points.corner[i * corners + k] * stride;
-      Vec<T> sum = {};
-      for (int64_t c = 0; c < stride; c += kLanes<T>) sum += load(row + c) * load(vertex + c);
-      grad_weight[i * corners + k] += scale * fold_sum(sum)[0];
-    }
-  }
-}
-
-template <typename T>
-double product(int64_t count, const T* values, const T* gradients, CompatibilityKind kind,
-               const T* compatibility, int64_t num_labels, T* scratch, int64_t stride) {
-  double total = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const T* value = values + i * stride;
-    const T* gradient = gradients + i * stride;
-    Vec<T> sum = {};
-    if (compatibility == nullptr) {
-      for (int64_t c = 0; c < stride; c += kLanes<T>) sum += load(value + c) * load(gradient + c);
-    } else {
-      Row<T, 0> negative(scratch, stride / kLanes<T>);
-      fill(negative, [](int) { return Vec<T>{}; });
-      subtract_product(kind, compatibility, num_labels, value, stride, negative);
-      for (int v = 0; v < negative.size(); ++v) sum -= negative.get(v) * load(gradient, v);
-    }
-    total += double(fold_sum(sum)[0]);
-  }
-  return total;
 }
 
 template <typename T>

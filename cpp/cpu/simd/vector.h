@@ -62,30 +62,6 @@ DF_HD V fold_max(V x) {
     x = larger(x, swap_lanes(x, distance));
   return x;
 }
-// Lane i of the result is the sum over x[i], for as many vectors as there are lanes.
-DF_HD FloatVector fold_each(const FloatVector* x) {
-  FloatVector pair[4], half[2];
-  for (int i = 0; i < 4; ++i) {
-    const FloatVector a = x[2 * i], b = x[2 * i + 1];
-    pair[i] = __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14) +
-              __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
-  }
-  for (int i = 0; i < 2; ++i) {
-    const FloatVector a = pair[2 * i], b = pair[2 * i + 1];
-    half[i] = __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +
-              __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
-  }
-  return __builtin_shufflevector(half[0], half[1], 0, 1, 2, 3, 8, 9, 10, 11) +
-         __builtin_shufflevector(half[0], half[1], 4, 5, 6, 7, 12, 13, 14, 15);
-}
-DF_HD DoubleVector fold_each(const DoubleVector* x) {
-  DoubleVector pair[2];
-  for (int i = 0; i < 2; ++i)
-    pair[i] = __builtin_shufflevector(x[2 * i], x[2 * i + 1], 0, 4, 2, 6) +
-              __builtin_shufflevector(x[2 * i], x[2 * i + 1], 1, 5, 3, 7);
-  return __builtin_shufflevector(pair[0], pair[1], 0, 1, 4, 5) +
-         __builtin_shufflevector(pair[0], pair[1], 2, 3, 6, 7);
-}
 template <typename V>
 DF_HD V fold_sum(V x) {
   constexpr int kLanes = static_cast<int>(sizeof(V) / sizeof(Scalar<V>));

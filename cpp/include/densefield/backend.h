@@ -143,7 +143,7 @@ class Backend {
   // As mean_field_pass.
   virtual T window_pass(const WindowPass<T>&) const = 0;
 
-  // The reverse pass, maths §4 "Gradients" and §6; structures in reverse.h. What is "added to"
+  // The reverse pass, maths §6; structures in reverse.h. What is "added to"
   // must hold numbers before. Sums over nodes are the same bits on any number of threads.
 
   // One mean-field update backwards.
