@@ -54,6 +54,13 @@ def test_marginals_are_the_bits_of_infer(backend):
         np.testing.assert_array_equal(prepared.infer_vjp(unary)[0], q)
 
 
+def test_marginals_of_two_labels_are_those_of_infer():
+    unary, image, _ = photo_case(labels=2, dtype="f8")
+    # There infer works on the difference of the two: other roundings.
+    expected = small_crf().infer(unary, image)
+    np.testing.assert_allclose(small_crf().infer_vjp(unary, image)[0], expected, atol=1e-13)
+
+
 @pytest.mark.parametrize("iterations", [0, 1, 2, 5, 10])
 @pytest.mark.parametrize("exclude_self", [False, True])
 def test_recomputed_marginals_give_the_same_bits(backend, iterations, exclude_self):
