@@ -83,39 +83,6 @@ T diagonal_between_cells(const CpuWindowTable<T>& table, const Place& node) {
       [&](const int64_t* cell, const int64_t* own) { return weight_between(table, cell, own); });
 }
 
-// to[lane] = the weight `tap` of pixel x + lane of a row, 0 outside the row.
-template <typename T>
-void copy_lanes(const CpuWindowTable<T>& table, int64_t row, int64_t x, int64_t tap, T* to) {
-  const int64_t taps = table.geometry.num_taps, width = whole_blocks(table.geometry.extent[2]);
-  const int64_t lane = (x % simd::kWindowBlock + simd::kWindowBlock) % simd::kWindowBlock;
-  const int64_t here = x - lane, next = here + simd::kWindowBlock;
-  const T* weights = table.weights.data() + table.block_begin(row, 0) + tap * simd::kWindowBlock;
-  if (here >= 0 && here < width)
-    std::copy(weights + here * taps + lane, weights + here * taps + simd::kWindowBlock, to);
-  if (lane > 0 && next >= 0 && next < width)
-    std::copy_n(weights + next * taps, lane, to + simd::kWindowBlock - lane);
-}
-
-// The weights of the transpose for the pixels of `row`: K^T_ij = K_ji.
-template <typename T>
-void transpose_weights(const CpuWindowTable<T>& table, int64_t index, simd::WindowRow<T>& row,
-                       std::vector<T>& scratch) {
-  const WindowGeometry& geometry = table.geometry;
-  const int64_t taps = geometry.num_taps;
-  scratch.assign(static_cast<size_t>(whole_blocks(row.end - row.begin) * taps), T(0));
-  T* to = scratch.data();
-  for (int64_t x = row.begin; x < row.end; x += simd::kWindowBlock, to += taps * simd::kWindowBlock)
-    for (const WindowRowSpan& span : geometry.spans) {
-      if (!geometry.has_neighbour_row(index, span)) continue;
-      const int64_t neighbour = index + geometry.row_distance(span);
-      for (int64_t dx = -span.radius; dx <= span.radius; ++dx) {
-        const int64_t tap = span.first_tap + span.radius + dx;
-        copy_lanes(table, neighbour, x + dx, taps - 1 - tap, to + tap * simd::kWindowBlock);
-      }
-    }
-  row.weights = scratch.data();
-}
-
 }  // namespace
 
 template <typename T>
@@ -125,13 +92,10 @@ void pass_messages(const CpuWindowTable<T>& table, const T* rows, int64_t stride
   const RowTasks tasks(table.geometry.extent);
   parallel_for(tasks.num_tasks(), [&](int64_t task, int) {
     struct Blocks;
-    WindowRowReader<T> reader(table, rows, stride);
-    std::vector<T> transposed;
+    WindowRowReader<T> reader(table, rows, stride, transpose && !table.is_symmetric);
     const auto message = [&](int64_t index, int64_t begin, int64_t end, T* to) {
       if (begin == end) return;
-      simd::WindowRow<T> row = reader.row(index, begin, end);
-      if (transpose && !table.is_symmetric) transpose_weights(table, index, row, transposed);
-      simd::window_kernels<T>().message(row, stride, to);
+      simd::window_kernels<T>().message(reader.row(index, begin, end), stride, to);
     };
     tasks.for_pieces(task, [&](int64_t row, int64_t begin, int64_t end) {
       // Whole blocks straight into place, the rest by way of scratch: the next row's pixels

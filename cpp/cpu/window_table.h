@@ -62,8 +62,9 @@ template <typename T>
 class WindowRowReader {
  public:
   // values: [cells, stride] with margins.
-  WindowRowReader(const CpuWindowTable<T>& table, const T* values, int64_t stride)
-      : table_(table), values_(values), stride_(stride) {}
+  WindowRowReader(const CpuWindowTable<T>& table, const T* values, int64_t stride,
+                  bool is_transposed = false)
+      : table_(table), values_(values), stride_(stride), is_transposed_(is_transposed) {}
 
   simd::WindowRow<T> row(int64_t index, int64_t begin, int64_t end) {
     if (index != current_) open(index);
@@ -72,7 +73,9 @@ class WindowRowReader {
             static_cast<int>(segments_.size()),
             segments_.data(),
             table_.geometry.num_taps,
-            table_.weights.data() + table_.block_begin(index, begin)};
+            table_.weights.data() + table_.block_begin(index, begin),
+            table_.geometry.extent[2],
+            is_transposed_};
   }
 
  private:
@@ -83,7 +86,8 @@ class WindowRowReader {
       if (!geometry.has_neighbour_row(index, span)) continue;
       const int64_t neighbour = index + geometry.row_distance(span);
       segments_.push_back({values_ + (neighbour * geometry.extent[2] - span.radius) * stride_,
-                           2 * span.radius + 1, span.first_tap});
+                           2 * span.radius + 1, span.first_tap,
+                           table_.weights.data() + table_.block_begin(neighbour, 0)});
     }
     current_ = index;
   }
@@ -91,6 +95,7 @@ class WindowRowReader {
   const CpuWindowTable<T>& table_;
   const T* values_;
   const int64_t stride_;
+  const bool is_transposed_;
   int64_t current_ = -1;
   std::vector<simd::WindowSegment<T>> segments_;
 };
