@@ -324,10 +324,13 @@ def test_conv_crf_reproduces_the_golden_scores_and_gradients(key: str) -> None:
     learned["col_compat"] = torch.tensor([10.0], requires_grad=True)
     label_weight = torch.full((6,), 0.2, requires_grad=True)
     kernels = [
-        df.Gaussian(sigma_space=3),
-        df.Bilateral(sigma_space=30 if has_positions else None, sigma_color=13),
+        df.Gaussian(sigma_space=(3, 3)),
+        df.Bilateral(sigma_space=(30, 30) if has_positions else None, sigma_color=13),
     ]
     order = ["pos_sdims", *(["col_sdims"] if has_positions else []), "col_schan"]
+    sigmas = {name: (1 / learned[name]).repeat(2 if "sdims" in name else 1) for name in order}
+    for sigma in sigmas.values():
+        sigma.retain_grad()
     logits = torch.tensor(np.log(stored["probabilities"]))[None].requires_grad_()
     image = torch.tensor(stored["image"].astype(np.float32)).permute(2, 0, 1)[None]
     image.requires_grad_()
@@ -336,19 +339,26 @@ def test_conv_crf_reproduces_the_golden_scores_and_gradients(key: str) -> None:
         image,
         kernels=kernels,
         weights=torch.cat([learned["pos_compat"], learned["col_compat"]]),
-        sigmas=torch.cat([1 / learned[name] for name in order]),
+        sigmas=torch.cat(list(sigmas.values())),
         compatibility=-label_weight,
         unary_weight=1 - label_weight,
         start_from="log_marginals",
         **options,
     )
     result.backward(torch.tensor(stored[f"{key}_upstream"].astype(np.float32))[None])
-    results = {f"{key}_grad_{name}": value.grad for name, value in learned.items()}
-    results |= {
-        key: result,
-        f"{key}_grad_unary": logits.grad,
-        f"{key}_grad_image": image.grad,
-        f"{key}_grad_CRF.weight": label_weight.grad,
+    results = {
+        "": result,
+        "_grad_unary": logits.grad,
+        "_grad_image": image.grad,
+        "_grad_CRF.weight": label_weight.grad,
+        "_grad_pos_compat": learned["pos_compat"].grad,
+        "_grad_col_compat": learned["col_compat"].grad,
     }
-    errors = {name: relative_error(value, stored[name]) for name, value in results.items()}
+    errors = {name: relative_error(value, stored[key + name]) for name, value in results.items()}
+    for name, sigma in sigmas.items():
+        # The parts of the axes nearly cancel, so the error is seen beside their sizes.
+        size = float(sigma.grad.abs().sum()) * start[name] ** 2
+        errors[name] = (
+            abs(float(learned[name].grad) - float(stored[f"{key}_grad_{name}"][0])) / size
+        )
     assert max(errors.values()) < 1e-4, errors

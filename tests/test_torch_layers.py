@@ -129,6 +129,13 @@ def test_half_precision_is_computed_in_float32(module: Any, name: str) -> None:
     assert torch.equal(result, module(logits.float(), image.float()).to(dtype))
 
 
+def test_automatic_mixed_precision_changes_nothing(module: Any) -> None:
+    logits, image = make_batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = module(logits, image)
+    assert torch.equal(result, module(logits, image))
+
+
 def test_float64_is_computed_in_float64() -> None:
     logits, image = make_batch(size=1, dtype=torch.float64)
     result = layers.dense_crf(logits, image, kernels=KERNELS)

@@ -65,7 +65,7 @@ def dense_crf(
     TypeError, ValueError
         If an argument has the wrong type, shape or value.
     RuntimeError
-        If a tensor is on a device that there is no backend for, or a second derivative is taken.
+        If a tensor is not in host memory, or a second derivative is taken.
 
     Notes
     -----
@@ -215,8 +215,8 @@ def check_inputs(logits: Tensor, image: Tensor | None) -> None:
             )
     if logits.device.type not in ("cpu", "meta"):
         raise RuntimeError(
-            f"logits are on {logits.device}, and densefield has no backend for it here; "
-            f"move them with .cpu()"
+            f"logits are on {logits.device}, and this layer computes tensors in host memory only; "
+            f"move them with .cpu(), and its result back"
         )
 
 
