@@ -43,7 +43,8 @@ T mean_field_pass(DeviceMemory& memory, const MeanFieldPass<T>& pass) {
   update.unary = pass.unary;
   update.energy = pass.energy;
   update.previous = pass.previous;
-  update.marginals = marginals;
+  // Scores take the place of the last marginals, which nothing reads.
+  (pass.wants_scores ? update.scores : update.marginals) = marginals;
   const T change = run_update(memory, update, messages_of(pass), pass.wants_change);
   if (pass.result != nullptr) store_rows<T>(memory, marginals, *pass.result);
   if (pass.splats)

@@ -139,7 +139,7 @@ __global__ void add_parts_kernel(const double* part,  // [parts, entries]
 }
 
 template <typename T>
-__global__ void softmax_gradient_kernel(const T* marginals,  // [N, L]
+__global__ void softmax_gradient_kernel(const T* marginals,  // [N, L]; nullptr: no softmax
                                         const T* grad,       // [N, L] by the marginals
                                         int64_t num_nodes, int64_t num_labels,
                                         T* grad_scores,   // [N, L] out
@@ -147,11 +147,14 @@ __global__ void softmax_gradient_kernel(const T* marginals,  // [N, L]
   const int64_t i = row_of_group(), first = i * num_labels;
   if (i >= num_nodes) return;
   T mean = T(0);
-  for (int64_t c = threadIdx.x; c < num_labels; c += blockDim.x)
-    mean += grad[first + c] * marginals[first + c];
-  mean = sum_of_group(mean, mask_of_group());
+  if (marginals != nullptr) {
+    for (int64_t c = threadIdx.x; c < num_labels; c += blockDim.x)
+      mean += grad[first + c] * marginals[first + c];
+    mean = sum_of_group(mean, mask_of_group());
+  }
   for (int64_t c = threadIdx.x; c < num_labels; c += blockDim.x) {
-    const T by_score = softmax_gradient(marginals[first + c], grad[first + c], mean);
+    T by_score = grad[first + c];
+    if (marginals != nullptr) by_score = softmax_gradient(marginals[first + c], by_score, mean);
     grad_scores[first + c] = by_score;
     grad_unary[first + c] -= by_score;
   }
@@ -255,8 +258,8 @@ void mean_field_reverse_pass(DeviceMemory& memory, const MeanFieldReversePass<T>
     by_marginals = grad.data();
   }
   launch("softmax_gradient_kernel", softmax_gradient_kernel<T>, group_each(num_nodes, labels),
-         memory.stream(), pass.marginals, by_marginals, num_nodes, labels, pass.grad_scores,
-         pass.grad_unary);
+         memory.stream(), pass.of_scores ? nullptr : pass.marginals, by_marginals, num_nodes,
+         labels, pass.grad_scores, pass.grad_unary);
   if (!pass.splats) return;
   for (const ReverseKernel<T>& kernel : pass.kernels)
     splat<T>(memory, as_cuda(*kernel.kernel->lattice), pass.grad_scores, kernel.kernel->post.data(),

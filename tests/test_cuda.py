@@ -94,6 +94,22 @@ def test_same_bits_from_run_to_run(device: Any) -> None:
         np.testing.assert_array_equal(crf.infer(unary, image), first)
 
 
+@pytest.mark.parametrize("num_kernels", [0, 1, 6])
+def test_scores_and_their_gradients(num_kernels: int, device: Any) -> None:
+    rng = np.random.default_rng(num_kernels)
+    unary, upstream = rng.normal(size=(2, 5, 9, 11))
+    kernels = [df.Gaussian(sigma_space=1 + m) for m in range(num_kernels)]
+    results = []
+    for where in ("cpu", device):
+        crf = df.DenseCRF(kernels, output="scores", iterations=3, device=where)
+        scores, vjp = crf.infer_vjp(unary)
+        np.testing.assert_array_equal(scores, crf.infer(unary))
+        results.append((scores, vjp(upstream).unary))
+    for ours, expected in zip(results[1], results[0], strict=True):
+        # Sums of numbers of size 1, some hundred of them.
+        np.testing.assert_allclose(ours, expected, atol=1e-11)
+
+
 def marginals_agree(crf: Any, unary: Any, image: Any, device: Any, **options: Any) -> None:
     expected = crf(**options, device="cpu").infer(unary, image)
     result = crf(**options, device=device).infer(unary, image)
