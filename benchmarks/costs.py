@@ -46,6 +46,17 @@ class LatticeSize:
     dim: int
     vertices: int
     corners: int
+    is_on_grid: bool = False  # then neither corners nor neighbours need to be stored
+
+    @property
+    def corner_bytes(self) -> int:
+        """Read once in every splat and slice."""
+        return 0 if self.is_on_grid else CORNER * self.points * self.corners
+
+    @property
+    def neighbour_bytes(self) -> int:
+        """Read once in every blur."""
+        return 0 if self.is_on_grid else NEIGHBOURS * self.vertices * self.corners
 
     @classmethod
     def of(cls, points: int, dim: int, vertices: int) -> LatticeSize:
@@ -56,9 +67,7 @@ class LatticeSize:
 def build(size: LatticeSize) -> Cost:
     """Build a lattice: features read, corners and neighbours written; N d^2 to embed."""
     return Cost(
-        FLOAT * size.points * size.dim
-        + CORNER * size.points * size.corners
-        + NEIGHBOURS * size.vertices * size.corners,
+        FLOAT * size.points * size.dim + size.corner_bytes + size.neighbour_bytes,
         2 * size.points * size.dim * (size.dim + 1),
     )
 
@@ -66,7 +75,7 @@ def build(size: LatticeSize) -> Cost:
 def splat(size: LatticeSize, channels: int) -> Cost:
     """Splat: values and corners read, vertices written; a multiply-add per corner and channel."""
     return Cost(
-        FLOAT * channels * (size.points + size.vertices) + CORNER * size.points * size.corners,
+        FLOAT * channels * (size.points + size.vertices) + size.corner_bytes,
         2 * size.points * size.corners * channels,
     )
 
@@ -74,7 +83,7 @@ def splat(size: LatticeSize, channels: int) -> Cost:
 def blur(size: LatticeSize, channels: int) -> Cost:
     """Blur: every vertex read and written once; two additions and a product per direction."""
     return Cost(
-        2 * FLOAT * channels * size.vertices + NEIGHBOURS * size.vertices * size.corners,
+        2 * FLOAT * channels * size.vertices + size.neighbour_bytes,
         3 * size.vertices * size.corners * channels,
     )
 
@@ -111,9 +120,9 @@ def updates(sizes: Sequence[LatticeSize], labels: int, iterations: int) -> Cost:
     for size in sizes:
         rows = 2 * FLOAT * size.vertices * labels
         multiply_adds = 2 * 2 * size.points * size.corners * labels
-        corners = Cost(CORNER * size.points * size.corners, 0)
+        corners = Cost(size.corner_bytes, 0)
         messages = messages + blur(size, labels) + Cost(rows, multiply_adds) + corners
-    first_splats = Cost(sum(CORNER * s.points * s.corners for s in sizes), 0)
+    first_splats = Cost(sum(s.corner_bytes for s in sizes), 0)
     return one_pass * (iterations + 1) + result + messages * iterations + first_splats
 
 
@@ -135,9 +144,7 @@ def backward(
     update = Cost(5 * FLOAT * nodes * labels, 8 * nodes * labels)
     for size in sizes:
         rows = blur(size, labels) + Cost(2 * FLOAT * size.vertices * labels, 0)
-        corners = Cost(
-            CORNER * size.points * size.corners, 2 * 2 * size.points * size.corners * labels
-        )
+        corners = Cost(size.corner_bytes, 2 * 2 * size.points * size.corners * labels)
         update = update + (rows + corners) * (2 if to_features else 1)
     return update * iterations
 

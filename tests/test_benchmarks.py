@@ -104,6 +104,11 @@ class TestCosts:
         assert cost.bytes == 4 * 3 * (10 + 4) + 6 * 10 * 3
         assert cost.operations == 2 * 10 * 3 * 3
 
+    def test_a_spatial_kernel_on_its_grid_reads_no_tables(self) -> None:
+        size = costs.LatticeSize(points=10, dim=2, vertices=4, corners=4, is_on_grid=True)
+        assert costs.splat(size, channels=3).bytes == 4 * 3 * (10 + 4)
+        assert costs.blur(size, channels=3).bytes == 2 * 4 * 3 * 4
+
     def test_a_filter_costs_its_three_steps(self) -> None:
         size = costs.LatticeSize.of(points=10, dim=2, vertices=4)
         steps = costs.splat(size, 3) + costs.blur(size, 3) + costs.slicing(size, 3)

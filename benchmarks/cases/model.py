@@ -62,13 +62,13 @@ class Model:
 
     def lattice_sizes(self) -> list[costs.LatticeSize]:
         """Return the size of the two kernels' lattices; the spatial one's is that of its grid."""
-        prepared = self.crf(0).prepare(self.scene.image)
+        crf = self.crf(0)
         sizes = []
-        for found in prepared.lattices:
-            on_grid = found.dim == len(self.scene.grid)
+        for kernel, found in zip(crf.kernels, crf.prepare(self.scene.image).lattices, strict=True):
+            on_grid = isinstance(kernel, df.Gaussian) and kernel.method == "grid"
             corners = 2**found.dim if on_grid else found.dim + 1
             sizes.append(
-                costs.LatticeSize(found.num_points, found.dim, found.num_vertices, corners)
+                costs.LatticeSize(found.num_points, found.dim, found.num_vertices, corners, on_grid)
             )
         return sizes
 

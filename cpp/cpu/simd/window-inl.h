@@ -100,11 +100,13 @@ struct Tile {
     });
   }
 
-  // Straight code for every usual number of taps; long segments in parts.
+  // Straight code for every usual number of taps; long segments in parts. What is seldom asked
+  // for, double precision and transposes, takes shorter parts: half of the code.
   template <typename Weights>
   DF_HD void add_segment(const T* value, int64_t taps, Weights weights) {
-    constexpr int kPart = 8;
-    for (; taps > 11; taps -= kPart) {
+    constexpr bool kIsUsual = sizeof(T) == 4 && std::is_same_v<Weights, OwnWeights<T>>;
+    constexpr int kPart = 8, kLongest = kIsUsual ? 11 : 7;
+    for (; taps > kLongest; taps -= kPart) {
       add_taps<kPart>(value, weights);
       value += kPart * stride;
       weights.skip(kPart);
@@ -114,8 +116,11 @@ struct Tile {
       case 3: return add_taps<3>(value, weights);
       case 5: return add_taps<5>(value, weights);
       case 7: return add_taps<7>(value, weights);
-      case 9: return add_taps<9>(value, weights);
-      default: return add_taps<11>(value, weights);
+      default: break;
+    }
+    if constexpr (kIsUsual) {
+      if (taps == 9) return add_taps<9>(value, weights);
+      if (taps == 11) return add_taps<11>(value, weights);
     }
   }
 
@@ -237,13 +242,14 @@ void wide_message(const WindowRow<T>& row, int64_t stride, T* out) {
 
 template <typename T>
 void message(const WindowRow<T>& row, int64_t stride, T* out) {
-  if (row.is_transposed) return wide_message(row, stride, out);
-  switch (stride / kLanes<T>) {
-    case 1: return narrow_message<T, 1>(row, out);
-    case 2: return narrow_message<T, 2>(row, out);
-    case 3: return narrow_message<T, 3>(row, out);
-    default: return wide_message(row, stride, out);
-  }
+  if constexpr (sizeof(T) == 4)
+    if (!row.is_transposed) switch (stride / kLanes<T>) {
+        case 1: return narrow_message<T, 1>(row, out);
+        case 2: return narrow_message<T, 2>(row, out);
+        case 3: return narrow_message<T, 3>(row, out);
+        default: break;
+      }
+  wide_message(row, stride, out);
 }
 
 template <typename T>
