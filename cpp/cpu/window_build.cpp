@@ -133,9 +133,9 @@ std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid& grid,
   return table;
 }
 
-#define DF_INSTANTIATE(T)                                              \
-  template class CpuWindowTable<T>;                                    \
-  template std::shared_ptr<const CpuWindowTable<T>> make_window_table( \
+#define DF_INSTANTIATE(T)                                                 \
+  template class CpuWindowTable<T>;                                       \
+  template std::shared_ptr<const CpuWindowTable<T>> make_window_table(    \
       const Grid&, const WindowOptions&, std::span<const WindowTerm<T>>); \
   template Buffer<T> window_sums(const CpuWindowTable<T>&, const WindowFeatures<T>&);
 DF_INSTANTIATE(float)

@@ -89,8 +89,7 @@ class TermReverse {
         const TapGradients<T> by(table_, gradient_, row, span, tap, dx);
         const int64_t there = (row + table_.geometry.row_distance(span)) * width + dx;
         simd::window_kernels<T>().add_scale_sums({width, g, by.grad, by.opposite, pre() + there,
-                                                  post() + there, sums.data(),
-                                                  sums.data() + room});
+                                                  post() + there, sums.data(), sums.data() + room});
       });
       std::copy_n(sums.data(), width, grad_pre + row * width);
       std::copy_n(sums.data() + room, width, grad_post + row * width);
@@ -227,7 +226,7 @@ void window_term_gradients(const CpuWindowTable<T>& table, CpuWindowGradient<T>&
     TermReverse<T>(table, gradient, *out.term).run(out);
 }
 
-#define DF_INSTANTIATE(T)                                                                 \
+#define DF_INSTANTIATE(T)                                                              \
   template void window_term_gradients(const CpuWindowTable<T>&, CpuWindowGradient<T>&, \
                                       std::span<const WindowTermGradient<T>>);
 DF_INSTANTIATE(float)

@@ -9,8 +9,8 @@
 #include <span>
 
 #include "densefield/buffer.h"
-#include "densefield/error.h"
 #include "densefield/compatibility_form.h"
+#include "densefield/error.h"
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
 #include "densefield/reverse.h"
