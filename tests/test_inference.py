@@ -234,6 +234,8 @@ INTERRUPTED = """
 import os, signal, threading, time
 import numpy as np, densefield as df
 unary = np.random.default_rng(0).random((21, 60, 60), np.float32)
+# A process that was started in the background ignores Ctrl-C unless told otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 started = threading.Event()
 def interrupt():
     started.wait()
