@@ -1,7 +1,7 @@
 """Backends that the tests run on: all in one list, with the reason where one is not there.
 
 ``DENSEFIELD_TEST_DEVICE=cuda`` (or ``cuda-emulated``) makes every test that does not choose a
-backend itself run there.
+backend itself run there, and those that take each backend on that device alone.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def running_on(backend: Backend) -> Iterator[None]:
         _densefield.set_device_here("")
 
 
-@pytest.fixture(params=BACKENDS, ids=str)
+@pytest.fixture(
+    params=[backend for backend in BACKENDS if _device_of_all in (None, backend.device)], ids=str
+)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Run the test on every backend."""
     chosen: Backend = request.param

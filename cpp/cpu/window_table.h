@@ -68,28 +68,57 @@ class WindowRowReader {
 
   simd::WindowRow<T> row(int64_t index, int64_t begin, int64_t end) {
     if (index != current_) open(index);
+    const T* own = table_.weights.data() + table_.block_begin(index, begin);
     return {begin,
             end,
             static_cast<int>(segments_.size()),
             segments_.data(),
             table_.geometry.num_taps,
-            table_.weights.data() + table_.block_begin(index, begin),
-            table_.geometry.extent[2],
-            is_transposed_};
+            is_transposed_ ? transposed(begin, end) : own};
   }
 
  private:
   void open(int64_t index) {
     const WindowGeometry& geometry = table_.geometry;
     segments_.clear();
+    neighbours_.clear();
     for (const WindowRowSpan& span : geometry.spans) {
       if (!geometry.has_neighbour_row(index, span)) continue;
       const int64_t neighbour = index + geometry.row_distance(span);
       segments_.push_back({values_ + (neighbour * geometry.extent[2] - span.radius) * stride_,
-                           2 * span.radius + 1, span.first_tap,
-                           table_.weights.data() + table_.block_begin(neighbour, 0)});
+                           2 * span.radius + 1, span.first_tap});
+      neighbours_.push_back(neighbour);
     }
     current_ = index;
+  }
+
+  // The weights that the neighbours have for the pixels of whole blocks, K^T_ij = K_ji, in the
+  // order of the pixels' own.
+  const T* transposed(int64_t begin, int64_t end) {
+    const int64_t num_taps = table_.geometry.num_taps, block_size = num_taps * simd::kWindowBlock;
+    const int64_t num_blocks = (end - begin + simd::kWindowBlock - 1) / simd::kWindowBlock;
+    transposed_.assign(static_cast<size_t>(num_blocks * block_size), T(0));
+    T* to = transposed_.data();
+    for (int64_t x = begin; x < end; x += simd::kWindowBlock, to += block_size)
+      for (size_t s = 0; s < segments_.size(); ++s)
+        for (int64_t t = 0; t < segments_[s].num_taps; ++t) {
+          const int64_t tap = segments_[s].first_tap + t;
+          copy_weights(neighbours_[s], num_taps - 1 - tap, x + t - segments_[s].num_taps / 2,
+                       to + tap * simd::kWindowBlock);
+        }
+    return transposed_.data();
+  }
+
+  // One tap's weights of a block of pixels from x on, as far as they are on the grid.
+  void copy_weights(int64_t row, int64_t tap, int64_t x, T* to) const {
+    const int64_t end = std::min(x + simd::kWindowBlock, table_.geometry.extent[2]);
+    for (int64_t next = std::max<int64_t>(x, 0); next < end;) {
+      const int64_t lane = next % simd::kWindowBlock;
+      const int64_t count = std::min(simd::kWindowBlock - lane, end - next);
+      const T* from = table_.weights.data() + table_.block_begin(row, next - lane);
+      std::copy_n(from + tap * simd::kWindowBlock + lane, count, to + next - x);
+      next += count;
+    }
   }
 
   const CpuWindowTable<T>& table_;
@@ -98,6 +127,8 @@ class WindowRowReader {
   const bool is_transposed_;
   int64_t current_ = -1;
   std::vector<simd::WindowSegment<T>> segments_;
+  std::vector<int64_t> neighbours_;  // their rows
+  std::vector<T> transposed_;
 };
 
 // Pieces of grid rows that are worked on as one task: neighbouring rows share most of what

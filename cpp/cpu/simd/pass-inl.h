@@ -199,17 +199,39 @@ struct ChunkPass {
   }
 };
 
+// Loops for one size each are for what is used most: the lowest level of a family that has
+// higher ones does without.
+#if defined(__x86_64__) && !defined(__AVX2__)
+constexpr bool kIsUsualLevel = false;
+#else
+constexpr bool kIsUsualLevel = true;
+#endif
+
 // Calls step with the number of corners as a constant for the dimensions of images and
 // volumes, and with 0 for others.
-template <typename Step>
+template <typename T, typename Step>
 DF_HD void with_corners(int num_corners, Step step) {
-  switch (num_corners) {
-    case 3: return step(std::integral_constant<int, 3>{});
-    case 4: return step(std::integral_constant<int, 4>{});
-    case 5: return step(std::integral_constant<int, 5>{});
-    case 6: return step(std::integral_constant<int, 6>{});
-    default: return step(std::integral_constant<int, 0>{});
-  }
+  if constexpr (kIsUsualLevel && sizeof(T) == 4) switch (num_corners) {
+      case 3: return step(std::integral_constant<int, 3>{});
+      case 5: return step(std::integral_constant<int, 5>{});
+      case 6: return step(std::integral_constant<int, 6>{});
+      default: break;
+    }
+  step(std::integral_constant<int, 0>{});
+}
+
+// Calls step with the vectors of a row as a constant where a row is kept in registers, and with
+// 0 for others.
+template <typename T, typename Step>
+DF_HD void with_vectors(int64_t stride, Step step) {
+  if constexpr (kIsUsualLevel) switch (stride / kLanes<T>) {
+      case 1: return step(std::integral_constant<int, 1>{});
+      case 2: return step(std::integral_constant<int, 2>{});
+      case 3: return step(std::integral_constant<int, 3>{});
+      case 4: return step(std::integral_constant<int, 4>{});
+      default: break;
+    }
+  step(std::integral_constant<int, 0>{});
 }
 
 template <typename T, int NV>
@@ -234,7 +256,8 @@ void pass_of_vectors(PassBlock<T> block) {
       if (kernel.grid != nullptr)
         chunk.slice_grid(kernel, cursor);
       else
-        with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template slice<k>(kernel); });
+        with_corners<T>(kernel.corners.num_corners,
+                        [&](auto k) { chunk.template slice<k>(kernel); });
     }
     if (block.wants_scores)
       chunk.keep_scores();
@@ -247,7 +270,8 @@ void pass_of_vectors(PassBlock<T> block) {
       if (kernel.grid != nullptr)
         chunk.splat_grid(kernel, cursor);
       else
-        with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template splat<k>(kernel); });
+        with_corners<T>(kernel.corners.num_corners,
+                        [&](auto k) { chunk.template splat<k>(kernel); });
     }
     if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
   }
@@ -256,13 +280,7 @@ void pass_of_vectors(PassBlock<T> block) {
 
 template <typename T>
 void mean_field_pass(PassBlock<T> block) {
-  switch (block.stride / kLanes<T>) {
-    case 1: return pass_of_vectors<T, 1>(block);
-    case 2: return pass_of_vectors<T, 2>(block);
-    case 3: return pass_of_vectors<T, 3>(block);
-    case 4: return pass_of_vectors<T, 4>(block);
-    default: return pass_of_vectors<T, 0>(block);
-  }
+  with_vectors<T>(block.stride, [&](auto vectors) { pass_of_vectors<T, vectors>(block); });
 }
 
 }  // namespace

@@ -283,7 +283,7 @@ DF_HD void receive_messages(const ChunkReverse<T, NV>& chunk, const ReversePart<
   if (part.grid != nullptr)
     chunk.slice_grid(part, cursor);
   else
-    with_corners(part.corners.num_corners, [&](auto k) {
+    with_corners<T>(part.corners.num_corners, [&](auto k) {
       if (part.forward != nullptr)
         chunk.template slice_and_differentiate<k>(part);
       else
@@ -315,7 +315,7 @@ void reverse_of_vectors(ReverseBlock<T> block) {
       if (part.grid != nullptr)
         chunk.splat_grid(part, cursor);
       else
-        with_corners(part.corners.num_corners, [&](auto k) { chunk.template splat<k>(part); });
+        with_corners<T>(part.corners.num_corners, [&](auto k) { chunk.template splat<k>(part); });
     }
     if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
   }
@@ -323,13 +323,7 @@ void reverse_of_vectors(ReverseBlock<T> block) {
 
 template <typename T>
 void reverse_pass(ReverseBlock<T> block) {
-  switch (block.stride / kLanes<T>) {
-    case 1: return reverse_of_vectors<T, 1>(block);
-    case 2: return reverse_of_vectors<T, 2>(block);
-    case 3: return reverse_of_vectors<T, 3>(block);
-    case 4: return reverse_of_vectors<T, 4>(block);
-    default: return reverse_of_vectors<T, 0>(block);
-  }
+  with_vectors<T>(block.stride, [&](auto vectors) { reverse_of_vectors<T, vectors>(block); });
 }
 
 template <typename T>

@@ -109,7 +109,8 @@ void binary_pass(const BinaryBlock<T>& block) {
       if (kernel.grid != nullptr)
         chunk.slice_grid(kernel, cursor);
       else
-        with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template slice<k>(kernel); });
+        with_corners<T>(kernel.corners.num_corners,
+                        [&](auto k) { chunk.template slice<k>(kernel); });
       chunk.add_message(kernel);
     }
     chunk.squash();
@@ -119,7 +120,8 @@ void binary_pass(const BinaryBlock<T>& block) {
       if (kernel.grid != nullptr)
         chunk.splat_grid(kernel, cursor);
       else
-        with_corners(kernel.corners.num_corners, [&](auto k) { chunk.template splat<k>(kernel); });
+        with_corners<T>(kernel.corners.num_corners,
+                        [&](auto k) { chunk.template splat<k>(kernel); });
     }
     if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
   }

@@ -28,44 +28,6 @@ DF_HD void forget_origin(const T*& pointer) {
   asm("" : "+r"(pointer));
 }
 
-// The weights of P pixels for the neighbours that one segment holds. of_value(s) is where pixel
-// 0 has its weight for value row s; those of the next pixels for it lie kNextPixel further each.
-
-// Stored at the pixels: tap s - p of pixel p.
-template <typename T>
-struct OwnWeights {
-  static constexpr int64_t kNextPixel = 1 - kWindowBlock;
-  const T* first;  // the segment's first tap of pixel 0
-
-  DF_HD void forget() { forget_origin(first); }
-  DF_HD void skip(int64_t taps) { first += taps * kWindowBlock; }
-  DF_HD const T* of_value(int64_t s) const { return first + s * kWindowBlock; }
-};
-
-// Stored at the neighbours, for the transpose K^T_ij = K_ji: the opposite taps.
-template <typename T>
-struct NeighbourWeights {
-  static constexpr int64_t kNextPixel = kWindowBlock;
-  const T* row;      // of the neighbours' grid row, at pixel 0
-  int64_t width;     // of the grid
-  int64_t num_taps;  // of a pixel
-  int64_t pixel;     // of value row 0; it may be outside the grid
-  int64_t last_tap;  // from there to pixel 0
-  const T* outside;  // zeros for all pixels of a tile
-
-  DF_HD void forget() {}
-  DF_HD void skip(int64_t taps) {
-    pixel += taps;
-    last_tap -= taps;
-  }
-  DF_HD const T* of_value(int64_t s) const {
-    const int64_t x = pixel + s;
-    if (x < 0 || x >= width) return outside;
-    const int64_t lane = x % kWindowBlock;
-    return row + (x - lane) * num_taps + (last_tap - s) * kWindowBlock + lane;
-  }
-};
-
 // Sums of P neighbouring pixels and NV vectors of channels, held in registers. A value row
 // is loaded once and used for every pixel that has it in its window.
 template <typename T, int NV, int P, typename Stride>
@@ -80,10 +42,11 @@ struct Tile {
   }
 
   // Adds Taps neighbours: value row number s is tap s - p of pixel p.
-  template <int Taps, typename Weights>
-  DF_HD void add_taps(const T* value, Weights weights) {
+  // weight: [Taps, kWindowBlock], at pixel 0
+  template <int Taps>
+  DF_HD void add_taps(const T* value, const T* weight) {
     forget_origin(value);
-    weights.forget();
+    forget_origin(weight);
     unrolled<0, Taps + P - 1>([&](auto s) __attribute__((always_inline)) {
       constexpr int kFirst = s < Taps ? 0 : s - Taps + 1, kLast = s < P ? s + 1 : P;
       Vec<T> x[NV];
@@ -92,35 +55,33 @@ struct Tile {
       });
       value += stride;
       if constexpr (std::is_same_v<Stride, int64_t>) forget_origin(value);
-      const T* weight = weights.of_value(s);
       unrolled<kFirst, kLast>([&](auto p) __attribute__((always_inline)) {
-        const Vec<T> w = broadcast(weight[p * Weights::kNextPixel]);
+        const Vec<T> w = broadcast(weight[(s - p) * kWindowBlock + p]);
         unrolled<0, NV>([&](auto v) __attribute__((always_inline)) { sum[p][v] += w * x[v]; });
       });
     });
   }
 
-  // Straight code for every usual number of taps; long segments in parts. What is seldom asked
-  // for, double precision and transposes, takes shorter parts: half of the code.
-  template <typename Weights>
-  DF_HD void add_segment(const T* value, int64_t taps, Weights weights) {
-    constexpr bool kIsUsual = sizeof(T) == 4 && std::is_same_v<Weights, OwnWeights<T>>;
+  // Straight code for every usual number of taps; long segments in parts. Double precision,
+  // which is seldom asked for, takes shorter parts: half of the code.
+  DF_HD void add_segment(const T* value, int64_t taps, const T* weight) {
+    constexpr bool kIsUsual = sizeof(T) == 4;
     constexpr int kPart = 8, kLongest = kIsUsual ? 11 : 7;
     for (; taps > kLongest; taps -= kPart) {
-      add_taps<kPart>(value, weights);
+      add_taps<kPart>(value, weight);
       value += kPart * stride;
-      weights.skip(kPart);
+      weight += kPart * kWindowBlock;
     }
     switch (taps) {
-      case 1: return add_taps<1>(value, weights);
-      case 3: return add_taps<3>(value, weights);
-      case 5: return add_taps<5>(value, weights);
-      case 7: return add_taps<7>(value, weights);
+      case 1: return add_taps<1>(value, weight);
+      case 3: return add_taps<3>(value, weight);
+      case 5: return add_taps<5>(value, weight);
+      case 7: return add_taps<7>(value, weight);
       default: break;
     }
     if constexpr (kIsUsual) {
-      if (taps == 9) return add_taps<9>(value, weights);
-      if (taps == 11) return add_taps<11>(value, weights);
+      if (taps == 9) return add_taps<9>(value, weight);
+      if (taps == 11) return add_taps<11>(value, weight);
     }
   }
 
@@ -159,29 +120,7 @@ __attribute__((noinline)) void message_piece(const WindowRow<T>& row, int64_t x,
       const T* weights = block + segment.first_tap * kWindowBlock;
       if (offset == 0) prefetch_weights(weights, segment.num_taps, first, P);
       tile.add_segment(segment.values + (x + first) * stride + offset, segment.num_taps,
-                       OwnWeights<T>{weights + first});
-    }
-    tile.save(out + first * stride + offset);
-  }
-}
-
-// The same for the transpose of weights that are not symmetric.
-template <typename T, int NV, int P>
-__attribute__((noinline)) void transposed_piece(const WindowRow<T>& row, int64_t x, int64_t offset,
-                                                int64_t stride, T* out) {
-  const T outside[P * kWindowBlock] = {};
-  for (int64_t first = 0; first < kWindowBlock; first += P) {
-    Tile<T, NV, P, int64_t> tile{{}, stride};
-    tile.clear();
-    for (int s = 0; s < row.num_segments; ++s) {
-      const WindowSegment<T> segment = row.segments[s];
-      const NeighbourWeights<T> weights{segment.weights,
-                                        row.width,
-                                        row.num_taps,
-                                        x + first - segment.num_taps / 2,
-                                        row.num_taps - 1 - segment.first_tap,
-                                        outside};
-      tile.add_segment(segment.values + (x + first) * stride + offset, segment.num_taps, weights);
+                       weights + first);
     }
     tile.save(out + first * stride + offset);
   }
@@ -215,18 +154,16 @@ void narrow_message(const WindowRow<T>& row, T* out) {
 
 template <typename T>
 void wide_message(const WindowRow<T>& row, int64_t stride, T* out) {
+  constexpr int kMostVectors = sizeof(T) == 4 ? 3 : 2;
   const T* block = row.weights;
   for (int64_t x = row.begin; x < row.end; x += kWindowBlock) {
-    T* to = out + (x - row.begin) * stride;
     const auto piece = [&](auto vectors, int64_t first) {
-      const int64_t offset = first * kLanes<T>;
-      if (row.is_transposed)
-        transposed_piece<T, vectors, kTile<vectors>>(row, x, offset, stride, to);
-      else
-        message_piece<T, vectors, kTile<vectors>>(row, x, block, offset, stride, to);
+      message_piece<T, vectors, kTile<vectors>>(row, x, block, first * kLanes<T>, stride,
+                                                out + (x - row.begin) * stride);
       return first + vectors;
     };
-    // Three vectors at a time, but two and two rather than three and one.
+    // As many vectors at a time as there are registers for, but two and two rather than three
+    // and one.
     const int64_t vectors = stride / kLanes<T>;
     for (int64_t v = 0; v < vectors;) {
       if (vectors - v == 1)
@@ -234,7 +171,7 @@ void wide_message(const WindowRow<T>& row, int64_t stride, T* out) {
       else if (vectors - v == 2 || vectors - v == 4)
         v = piece(std::integral_constant<int, 2>{}, v);
       else
-        v = piece(std::integral_constant<int, 3>{}, v);
+        v = piece(std::integral_constant<int, kMostVectors>{}, v);
     }
     block += row.num_taps * kWindowBlock;
   }
@@ -242,13 +179,12 @@ void wide_message(const WindowRow<T>& row, int64_t stride, T* out) {
 
 template <typename T>
 void message(const WindowRow<T>& row, int64_t stride, T* out) {
-  if constexpr (sizeof(T) == 4)
-    if (!row.is_transposed) switch (stride / kLanes<T>) {
-        case 1: return narrow_message<T, 1>(row, out);
-        case 2: return narrow_message<T, 2>(row, out);
-        case 3: return narrow_message<T, 3>(row, out);
-        default: break;
-      }
+  if constexpr (sizeof(T) == 4) switch (stride / kLanes<T>) {
+      case 1: return narrow_message<T, 1>(row, out);
+      case 2: return narrow_message<T, 2>(row, out);
+      case 3: return narrow_message<T, 3>(row, out);
+      default: break;
+    }
   wide_message(row, stride, out);
 }
 

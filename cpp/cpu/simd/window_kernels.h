@@ -15,7 +15,6 @@ struct WindowSegment {
   const T* values;  // row of the leftmost neighbour of pixel 0
   int64_t num_taps;
   int64_t first_tap;
-  const T* weights;  // of the neighbours' row, at pixel 0
 };
 
 // Pixels [begin, end) of one grid row; `begin` is a multiple of kWindowBlock. Values may be
@@ -28,9 +27,6 @@ struct WindowRow {
   const WindowSegment<T>* segments;
   int64_t num_taps;  // of a pixel, in `weights`
   const T* weights;  // [blocks, num_taps, kWindowBlock], the first block is that of `begin`
-  int64_t width;     // of the grid row
-  // Weights of the transpose: those that the neighbours' rows have for the pixels.
-  bool is_transposed;
 };
 
 // Weights g of one tap for the pixels [begin, end) of a grid row. Planes may be read up to a
