@@ -34,7 +34,7 @@ std::vector<ConvGroupGradient<T>> groups_from(const GroupRequests& requests) {
 // Returns for every group the gradient by A, and for each of its terms those by weight and
 // standard deviations.
 template <typename T>
-py::list reverse(const RecordedConvInference<T>& self, const Array<T>& grad_result,
+py::list reverse_conv(const RecordedConvInference<T>& self, const Array<T>& grad_result,
                  const py::object& grad_unary, const py::object& grad_start,
                  const GroupRequests& requests) {
   const NodeView<const T> from = view_channels_first(grad_result);
@@ -56,7 +56,7 @@ py::list reverse(const RecordedConvInference<T>& self, const Array<T>& grad_resu
 }
 
 template <typename T>
-void bind_precision(py::module_& module, const std::string& suffix) {
+void bind_conv_gradient_types(py::module_& module, const std::string& suffix) {
   using Inference = RecordedConvInference<T>;
   py::class_<Inference, std::shared_ptr<Inference>>(module,
                                                     ("RecordedConvInference" + suffix).c_str())
@@ -73,7 +73,7 @@ void bind_precision(py::module_& module, const std::string& suffix) {
       }))
       .def("run", [](Inference& self, int iterations, double tolerance,
                      Array<T> out) { return run<T>(self, iterations, tolerance, py::none(), out); })
-      .def("reverse", &reverse<T>)
+      .def("reverse", &reverse_conv<T>)
       .def_property_readonly("num_updates", &Inference::num_updates)
       .def_property_readonly("nbytes", &Inference::num_bytes);
 }
@@ -81,8 +81,8 @@ void bind_precision(py::module_& module, const std::string& suffix) {
 }  // namespace
 
 void bind_conv_gradients(py::module_& module) {
-  bind_precision<float>(module, "F32");
-  bind_precision<double>(module, "F64");
+  bind_conv_gradient_types<float>(module, "F32");
+  bind_conv_gradient_types<double>(module, "F64");
 }
 
 }  // namespace densefield::bindings

@@ -17,7 +17,7 @@ KernelSpec<T> make_kernel(std::vector<T> sigma_position, const Array<T>& values,
 }
 
 template <typename T>
-void bind_precision(py::module_& module, const std::string& suffix) {
+void bind_crf_types(py::module_& module, const std::string& suffix) {
   using Model = CrfModel<T>;
   py::class_<KernelSpec<T>>(module, ("KernelSpec" + suffix).c_str())
       .def(py::init(&make_kernel<T>), py::keep_alive<1, 3>());
@@ -49,8 +49,8 @@ void bind_precision(py::module_& module, const std::string& suffix) {
 void bind_crf(py::module_& module) {
   module.attr("max_dim") = kMaxDim;
   module.attr("max_grid_kernel_axes") = cpu_backend<float>().max_grid_kernel_axes();
-  bind_precision<float>(module, "F32");
-  bind_precision<double>(module, "F64");
+  bind_crf_types<float>(module, "F32");
+  bind_crf_types<double>(module, "F64");
 }
 
 }  // namespace densefield::bindings

@@ -44,7 +44,7 @@ py::list reverse(const RecordedInference<T>& self, const Array<T>& grad_marginal
 }
 
 template <typename T>
-void bind_precision(py::module_& module, const std::string& suffix) {
+void bind_gradient_types(py::module_& module, const std::string& suffix) {
   using Inference = RecordedInference<T>;
   py::class_<Inference, std::shared_ptr<Inference>>(module, ("RecordedInference" + suffix).c_str())
       .def(py::init([](std::shared_ptr<CrfModel<T>> model, const CompatibilityList<T>& list,
@@ -73,8 +73,8 @@ void bind_precision(py::module_& module, const std::string& suffix) {
 }  // namespace
 
 void bind_gradients(py::module_& module) {
-  bind_precision<float>(module, "F32");
-  bind_precision<double>(module, "F64");
+  bind_gradient_types<float>(module, "F32");
+  bind_gradient_types<double>(module, "F64");
 }
 
 }  // namespace densefield::bindings

@@ -14,7 +14,7 @@ WindowOptions options_from(const std::string& shape, int64_t filter_size, int64_
 }
 
 template <typename T>
-void bind_precision(py::module_& module, const std::string& suffix) {
+void bind_window_types(py::module_& module, const std::string& suffix) {
   using Model = ConvModel<T>;
   py::class_<WindowTerm<T>>(module, ("WindowTerm" + suffix).c_str())
       .def(py::init([](std::vector<T> sigma_position, const Array<T>& values,
@@ -85,8 +85,8 @@ void bind_precision(py::module_& module, const std::string& suffix) {
 }  // namespace
 
 void bind_window(py::module_& module) {
-  bind_precision<float>(module, "F32");
-  bind_precision<double>(module, "F64");
+  bind_window_types<float>(module, "F32");
+  bind_window_types<double>(module, "F64");
 }
 
 }  // namespace densefield::bindings
