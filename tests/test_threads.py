@@ -1,4 +1,4 @@
-"""Number of threads, fork, and what threadpoolctl sees."""
+"""Number of threads of the CPU backend, fork, and what threadpoolctl sees."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ HANG_SECONDS = 60  # far more than any child here needs
 
 
 @pytest.fixture(autouse=True)
-def _restored_number() -> Iterator[None]:
-    before = df.get_num_threads()
+def _on_the_cpu() -> Iterator[None]:
+    """Run on the CPU, whatever the other tests run on: no device survives a fork."""
+    number, device = df.get_num_threads(), _densefield.device()
+    _densefield.set_device("cpu")
     yield
-    df.set_num_threads(before)
+    _densefield.set_device(device)
+    df.set_num_threads(number)
 
 
 def filtered_bytes() -> bytes:
