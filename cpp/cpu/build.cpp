@@ -8,18 +8,13 @@
 #include <string>
 #include <utility>
 
+#include "../plan/key_layout.h"
 #include "block_embedder.h"
 #include "densefield/error.h"
 #include "densefield/threads.h"
 #include "neighbours.h"
 
 namespace densefield::cpu {
-
-void check_vertex_count(int64_t count) {
-  if (count >= std::numeric_limits<int32_t>::max())
-    fail_value(
-        "the lattice would have more than 2^31 vertices; split the points, or use larger sigmas");
-}
 
 namespace {
 

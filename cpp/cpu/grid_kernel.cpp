@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "../core/grid_kernel.h"
-#include "build.h"
+#include "../plan/key_layout.h"
 #include "densefield/threads.h"
 
 namespace densefield::cpu {

@@ -36,6 +36,48 @@ DF_HD void for_run_pieces(const GridBlock<T>& grid, RunCursor cursor, int64_t co
   }
 }
 
+// The same for all points of a block, none of the pieces longer than a chunk.
+template <typename T, typename Body>
+DF_HD void for_block_pieces(const GridBlock<T>& grid, Body body) {
+  RunCursor cursor;
+  for (int64_t begin = 0; begin < grid.count; begin += kPassChunk) {
+    const int64_t rest = grid.count - begin, count = rest < kPassChunk ? rest : kPassChunk;
+    for_run_pieces(grid, cursor, count,
+                   [&](const GridRun<T>& run, int64_t skip, int64_t first, int64_t piece) {
+                     body(run, skip, begin + first, piece);
+                   });
+    cursor = behind(grid, cursor, count);
+  }
+}
+
+// Calls body(first, count, cursor) for the chunks of a pass's block. All of its spatial kernels
+// walk through the same runs: cursor is where they are at the chunk's first point.
+template <typename Block, typename Body>
+DF_HD void for_chunks(const Block& block, Body body) {
+  decltype(block.kernels->grid) grid = nullptr;
+  for (int m = 0; m < block.num_kernels; ++m)
+    if (block.kernels[m].grid != nullptr) grid = block.kernels[m].grid;
+  RunCursor cursor;
+  for (int64_t first = 0; first < block.count; first += kPassChunk) {
+    const int64_t rest = block.count - first, count = rest < kPassChunk ? rest : kPassChunk;
+    body(first, count, cursor);
+    if (grid != nullptr) cursor = behind(*grid, cursor, count);
+  }
+}
+
+// What a chunk adds to the sums of every kernel that is given some.
+template <typename T, typename Chunk, typename Block>
+DF_HD void splat_chunk(const Chunk& chunk, const Block& block, RunCursor cursor) {
+  for (int m = 0; m < block.num_kernels; ++m) {
+    const auto kernel = block.kernels[m];
+    if (kernel.sums == nullptr) continue;
+    if (kernel.grid != nullptr)
+      chunk.splat_grid(kernel, cursor);
+    else
+      with_corners<T>(kernel.corners.num_corners, [&](auto k) { chunk.template splat<k>(kernel); });
+  }
+}
+
 // Nodes along the last axis that the points of a piece lie between.
 template <typename T>
 DF_HD int64_t line_length(const GridBlock<T>& grid, int64_t position, int64_t count) {
@@ -148,20 +190,12 @@ void grid_splat(const GridBlock<T>& grid, const T* rows, const T* pre, T* box, i
                 T* line) {
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
     using R = Row<T, nv>;
-    RunCursor cursor;
-    for (int64_t first = 0; first < grid.count; first += kPassChunk) {
-      const int64_t rest = grid.count - first, chunk = rest < kPassChunk ? rest : kPassChunk;
-      for_run_pieces(
-          grid, cursor, chunk, [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t count) {
-            const int64_t i = first + p0;
-            splat_piece<R>(grid, run, skip, count, box + offset, stride, nv, line,
-                           [&](int64_t p, int v) {
-                             const T factor = pre != nullptr ? pre[i + p] : T(1);
-                             return factor * R::load(rows + (i + p) * stride + offset, v);
-                           });
-          });
-      cursor = behind(grid, cursor, chunk);
-    }
+    for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
+      splat_piece<R>(grid, run, skip, count, box + offset, stride, nv, line, [&](int64_t p, int v) {
+        const T factor = pre != nullptr ? pre[i + p] : T(1);
+        return factor * R::load(rows + (i + p) * stride + offset, v);
+      });
+    });
   });
 }
 
@@ -170,23 +204,16 @@ void grid_slice(const GridBlock<T>& grid, const T* nodes, const T* post, T scale
                 int64_t stride, T* line) {
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
     using R = Row<T, nv>;
-    RunCursor cursor;
-    for (int64_t first = 0; first < grid.count; first += kPassChunk) {
-      const int64_t rest = grid.count - first, chunk = rest < kPassChunk ? rest : kPassChunk;
-      for_run_pieces(
-          grid, cursor, chunk, [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t count) {
-            const int64_t i = first + p0;
-            slice_piece<R>(grid, run, skip, count, nodes + offset, stride, nv, line,
-                           [&](int64_t p, auto message) {
-                             const T factor = post != nullptr ? scale * post[i + p] : scale;
-                             T* to = rows + (i + p) * stride + offset;
-                             R row(to, nv);
-                             fill(row, [&](int v) { return factor * message(v); });
-                             row.save(to);
-                           });
-          });
-      cursor = behind(grid, cursor, chunk);
-    }
+    for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
+      slice_piece<R>(grid, run, skip, count, nodes + offset, stride, nv, line,
+                     [&](int64_t p, auto message) {
+                       const T factor = post != nullptr ? scale * post[i + p] : scale;
+                       T* to = rows + (i + p) * stride + offset;
+                       R row(to, nv);
+                       fill(row, [&](int v) { return factor * message(v); });
+                       row.save(to);
+                     });
+    });
   });
 }
 

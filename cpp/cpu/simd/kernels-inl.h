@@ -83,6 +83,41 @@ DF_HD Vec<T> load(const T* from, int v) {
 // The longest row that is kept in registers; longer ones are worked on in pieces or in memory.
 constexpr int kMaxVectors = 4;
 
+// Loops for one size each are for what is used most: the lowest level of a family that has
+// higher ones does without.
+#if defined(__x86_64__) && !defined(__AVX2__)
+constexpr bool kIsUsualLevel = false;
+#else
+constexpr bool kIsUsualLevel = true;
+#endif
+
+// Calls step with the number of corners as a constant for the dimensions of images and
+// volumes, and with 0 for others.
+template <typename T, typename Step>
+DF_HD void with_corners(int num_corners, Step step) {
+  if constexpr (kIsUsualLevel && sizeof(T) == 4) switch (num_corners) {
+      case 3: return step(std::integral_constant<int, 3>{});
+      case 5: return step(std::integral_constant<int, 5>{});
+      case 6: return step(std::integral_constant<int, 6>{});
+      default: break;
+    }
+  step(std::integral_constant<int, 0>{});
+}
+
+// Calls step with the vectors of a row as a constant where a row is kept in registers, and with
+// 0 for others.
+template <typename T, typename Step>
+DF_HD void with_vectors(int64_t stride, Step step) {
+  if constexpr (kIsUsualLevel) switch (stride / kLanes<T>) {
+      case 1: return step(std::integral_constant<int, 1>{});
+      case 2: return step(std::integral_constant<int, 2>{});
+      case 3: return step(std::integral_constant<int, 3>{});
+      case 4: return step(std::integral_constant<int, 4>{});
+      default: break;
+    }
+  step(std::integral_constant<int, 0>{});
+}
+
 // row = sum over the corners of weight * vertices[corner].
 template <typename T, typename R>
 DF_HD void slice_point(const T* weight, const uint16_t* corner, int num_corners, const T* vertices,

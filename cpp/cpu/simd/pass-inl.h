@@ -199,56 +199,14 @@ struct ChunkPass {
   }
 };
 
-// Loops for one size each are for what is used most: the lowest level of a family that has
-// higher ones does without.
-#if defined(__x86_64__) && !defined(__AVX2__)
-constexpr bool kIsUsualLevel = false;
-#else
-constexpr bool kIsUsualLevel = true;
-#endif
-
-// Calls step with the number of corners as a constant for the dimensions of images and
-// volumes, and with 0 for others.
-template <typename T, typename Step>
-DF_HD void with_corners(int num_corners, Step step) {
-  if constexpr (kIsUsualLevel && sizeof(T) == 4) switch (num_corners) {
-      case 3: return step(std::integral_constant<int, 3>{});
-      case 5: return step(std::integral_constant<int, 5>{});
-      case 6: return step(std::integral_constant<int, 6>{});
-      default: break;
-    }
-  step(std::integral_constant<int, 0>{});
-}
-
-// Calls step with the vectors of a row as a constant where a row is kept in registers, and with
-// 0 for others.
-template <typename T, typename Step>
-DF_HD void with_vectors(int64_t stride, Step step) {
-  if constexpr (kIsUsualLevel) switch (stride / kLanes<T>) {
-      case 1: return step(std::integral_constant<int, 1>{});
-      case 2: return step(std::integral_constant<int, 2>{});
-      case 3: return step(std::integral_constant<int, 3>{});
-      case 4: return step(std::integral_constant<int, 4>{});
-      default: break;
-    }
-  step(std::integral_constant<int, 0>{});
-}
-
 template <typename T, int NV>
 void pass_of_vectors(PassBlock<T> block) {
   Vec<T> change = {};
   alignas(kRowBytes) T inverse[kPassChunk];
-  // All spatial kernels walk through the same runs.
-  RunCursor cursor;
-  const GridBlock<T>* grid = nullptr;
   bool has_messages = false;
-  for (int m = 0; m < block.num_kernels; ++m) {
-    if (block.kernels[m].grid != nullptr) grid = block.kernels[m].grid;
-    has_messages |= block.kernels[m].vertices != nullptr;
-  }
-  for (int64_t first = 0; first < block.count; first += kPassChunk) {
-    const int64_t rest = block.count - first;
-    const ChunkPass<T, NV> chunk{block, first, rest < kPassChunk ? rest : kPassChunk, inverse};
+  for (int m = 0; m < block.num_kernels; ++m) has_messages |= block.kernels[m].vertices != nullptr;
+  for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) {
+    const ChunkPass<T, NV> chunk{block, first, count, inverse};
     if (!has_messages) chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];
@@ -264,17 +222,8 @@ void pass_of_vectors(PassBlock<T> block) {
     else
       chunk.softmax();
     change = chunk.report(change);
-    for (int m = 0; m < block.num_kernels; ++m) {
-      const PassKernel<T> kernel = block.kernels[m];
-      if (kernel.sums == nullptr) continue;
-      if (kernel.grid != nullptr)
-        chunk.splat_grid(kernel, cursor);
-      else
-        with_corners<T>(kernel.corners.num_corners,
-                        [&](auto k) { chunk.template splat<k>(kernel); });
-    }
-    if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
-  }
+    splat_chunk<T>(chunk, block, cursor);
+  });
   if (block.change != nullptr) *block.change = fold_max(change)[0];
 }
 

@@ -295,30 +295,16 @@ DF_HD void receive_messages(const ChunkReverse<T, NV>& chunk, const ReversePart<
 
 template <typename T, int NV>
 void reverse_of_vectors(ReverseBlock<T> block) {
-  // All spatial kernels walk through the same runs.
-  RunCursor cursor;
-  const GridBlock<T>* grid = nullptr;
-  for (int m = 0; m < block.num_kernels; ++m)
-    if (block.kernels[m].grid != nullptr) grid = block.kernels[m].grid;
-  for (int64_t first = 0; first < block.count; first += kPassChunk) {
-    const int64_t rest = block.count - first;
-    const ChunkReverse<T, NV> chunk{block, first, rest < kPassChunk ? rest : kPassChunk};
+  for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) {
+    const ChunkReverse<T, NV> chunk{block, first, count};
     chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
       const ReversePart<T> part = block.kernels[m];
       receive_messages(chunk, part, cursor);
     }
     chunk.softmax();
-    for (int m = 0; m < block.num_kernels; ++m) {
-      const ReversePart<T> part = block.kernels[m];
-      if (part.sums == nullptr) continue;
-      if (part.grid != nullptr)
-        chunk.splat_grid(part, cursor);
-      else
-        with_corners<T>(part.corners.num_corners, [&](auto k) { chunk.template splat<k>(part); });
-    }
-    if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
-  }
+    splat_chunk<T>(chunk, block, cursor);
+  });
 }
 
 template <typename T>

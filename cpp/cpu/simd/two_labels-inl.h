@@ -93,16 +93,9 @@ void binary_pass(const BinaryBlock<T>& block) {
   alignas(kRowBytes) T score[kPassChunk] = {};
   alignas(kRowBytes) T message[kPassChunk] = {};
   T line[kLineRows];
-  // All spatial kernels walk through the same runs.
-  RunCursor cursor;
-  const GridBlock<T>* grid = nullptr;
-  for (int m = 0; m < block.num_kernels; ++m)
-    if (block.kernels[m].grid != nullptr) grid = block.kernels[m].grid;
-  for (int64_t first = 0; first < block.count; first += kPassChunk) {
-    const int64_t rest = block.count - first;
-    const BinaryChunk<T> chunk{block, first,   rest < kPassChunk ? rest : kPassChunk,
-                               score, message, line};
-    for (int64_t p = 0; p < chunk.count; ++p) score[p] = block.score[first + p];
+  for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) {
+    const BinaryChunk<T> chunk{block, first, count, score, message, line};
+    for (int64_t p = 0; p < count; ++p) score[p] = block.score[first + p];
     for (int m = 0; m < block.num_kernels; ++m) {
       const BinaryPart<T>& kernel = block.kernels[m];
       if (kernel.vertices == nullptr) continue;
@@ -114,17 +107,8 @@ void binary_pass(const BinaryBlock<T>& block) {
       chunk.add_message(kernel);
     }
     chunk.squash();
-    for (int m = 0; m < block.num_kernels; ++m) {
-      const BinaryPart<T>& kernel = block.kernels[m];
-      if (kernel.sums == nullptr) continue;
-      if (kernel.grid != nullptr)
-        chunk.splat_grid(kernel, cursor);
-      else
-        with_corners<T>(kernel.corners.num_corners,
-                        [&](auto k) { chunk.template splat<k>(kernel); });
-    }
-    if (grid != nullptr) cursor = behind(*grid, cursor, chunk.count);
-  }
+    splat_chunk<T>(chunk, block, cursor);
+  });
 }
 
 }  // namespace
