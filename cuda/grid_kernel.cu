@@ -95,7 +95,7 @@ GridAxis<T> make_axis(DeviceMemory& memory, int64_t extent, double sigma) {
   axis.num_nodes = nodes_along(extent, axis.step);
   const double variance = node_variance(sigma, axis.step);
   std::vector<T> taps, derivatives;
-  for (int64_t r = 0; r < num_node_taps(variance, axis.num_nodes); ++r) {
+  for (int64_t r = 0; r < num_node_taps(variance, axis.step, axis.num_nodes); ++r) {
     taps.push_back(static_cast<T>(node_tap(sigma, variance, axis.step, r)));
     derivatives.push_back(static_cast<T>(node_tap_gradient(sigma, variance, axis.step, r)));
   }

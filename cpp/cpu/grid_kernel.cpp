@@ -15,7 +15,7 @@ GridAxis<T> make_axis(int64_t extent, int64_t interval, double sigma) {
   axis.step = node_step(sigma, extent);
   axis.num_nodes = nodes_along(extent, axis.step);
   const double variance = node_variance(sigma, axis.step);
-  for (int64_t r = 0; r < num_node_taps(variance, axis.num_nodes); ++r) {
+  for (int64_t r = 0; r < num_node_taps(variance, axis.step, axis.num_nodes); ++r) {
     axis.tap.push_back(static_cast<T>(node_tap(sigma, variance, axis.step, r)));
     axis.tap_grad.push_back(static_cast<T>(node_tap_gradient(sigma, variance, axis.step, r)));
   }
