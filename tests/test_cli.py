@@ -16,8 +16,7 @@ pytest.importorskip("tqdm", reason="the extra 'cli' is not installed")
 Image = pytest.importorskip("PIL.Image", reason="the extra 'cli' is not installed")
 
 import densefield  # noqa: E402
-from densefield import pictures  # noqa: E402
-from densefield.cli import whole_files  # noqa: E402
+from densefield import pictures, whole_files  # noqa: E402
 from densefield.cli.commands import app  # noqa: E402
 from densefield.scores import image_probabilities, load_scores  # noqa: E402
 

@@ -23,6 +23,7 @@ from densefield.gradients import Checkpoint, InferenceVjp
 from densefield.inference import PreparedCRF
 from densefield.kernels import Kernel, Normalization, check_kernels, check_normalization
 from densefield.stepping import Callback, Inference
+from densefield.stored_model import StoredModel
 
 Output: TypeAlias = Literal["marginals", "scores"]
 
@@ -31,7 +32,7 @@ _OUTPUTS = ("marginals", "scores")
 _MAX_ITERATIONS = 2**31 - 1  # the core counts in 32 bits
 
 
-class DenseCRF:
+class DenseCRF(StoredModel):
     """Fully connected CRF with Gaussian pairwise kernels, solved by mean field.
 
     ``E(x) = sum_i U[x_i, i] + sum_{i<j} mu(x_i, x_j) * sum_m w_m k_m(f_i, f_j)``; inference

@@ -18,8 +18,8 @@ from tqdm import tqdm
 import densefield
 from densefield import pictures
 from densefield.cli.timing import Timing, take_turns
-from densefield.cli.whole_files import write_whole
 from densefield.scores import image_probabilities, load_scores
+from densefield.whole_files import write_whole
 
 __all__ = ["bench"]
 

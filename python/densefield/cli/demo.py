@@ -14,8 +14,8 @@ from PIL import Image
 
 import densefield
 from densefield import pictures
-from densefield.cli.whole_files import write_whole
 from densefield.scores import image_probabilities, load_scores
+from densefield.whole_files import write_whole
 
 __all__ = ["demo"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 import densefield
 
-__all__ = ["build_crf", "model_options"]
+__all__ = ["build_crf", "choose_crf", "model_options"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -44,6 +45,12 @@ _OPTIONS: tuple[tuple[str, click.IntRange | type[float], object, str], ...] = (
 def model_options(command: _Command) -> _Command:
     """Add the options of the model to a command; one not given comes as None."""
     command = click.option(
+        "--params",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        default=None,
+        help="A model's file, as `densefield fit` writes it; in place of all options of the model.",
+    )(command)
+    command = click.option(
         "--filter-size",
         type=click.IntRange(min=1),
         default=None,
@@ -66,6 +73,20 @@ def _shown(default: object) -> str:
     """Write a number, or one per axis, as a user would."""
     numbers = default if isinstance(default, tuple) else (default,)
     return ", ".join(f"{number:g}" for number in numbers)
+
+
+def choose_crf(
+    params: Path | None, options: Mapping[str, float | str | None]
+) -> densefield.DenseCRF:
+    """Read the model of a file, or make it of options; both together are an error."""
+    if params is None:
+        return build_crf(options)
+    given = [f"--{name.replace('_', '-')}" for name, v in options.items() if v is not None]
+    if given:
+        raise click.UsageError(
+            f"--params sets the whole model: leave out {', '.join(given)}, or edit {params.name}"
+        )
+    return densefield.DenseCRF.load(params)
 
 
 def build_crf(options: Mapping[str, float | str | None]) -> densefield.DenseCRF:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-__all__ = ["Outputs", "Pair", "Pairing", "match_by_stem"]
+__all__ = ["SCORE_SUFFIXES", "Outputs", "Pair", "Pairing", "files_by_stem", "match_by_stem"]
 
-_SCORE_SUFFIXES = frozenset({".npy", ".npz"})
+SCORE_SUFFIXES = frozenset({".npy", ".npz"})
 
 
 class Outputs(NamedTuple):
@@ -68,8 +68,8 @@ def match_by_stem(images: Path, scores: Path) -> Pairing:
     Pairing
         Both parts sorted by stem.
     """
-    image_files = _by_stem(images, Image.registered_extensions())
-    score_files = _by_stem(scores, _SCORE_SUFFIXES)
+    image_files = files_by_stem(images, Image.registered_extensions())
+    score_files = files_by_stem(scores, SCORE_SUFFIXES)
     pairs: dict[str, Pair] = {}
     problems: dict[str, str] = {}
     for stem in sorted(image_files.keys() | score_files.keys()):
@@ -86,7 +86,8 @@ def match_by_stem(images: Path, scores: Path) -> Pairing:
     return Pairing(pairs, problems)
 
 
-def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
+def files_by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the files of some kinds in a folder, by their names without the suffix."""
     known = frozenset(suffixes)
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.iterdir()):

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 import densefield
 from densefield import pictures
-from densefield.cli.model import build_crf, model_options
+from densefield.cli.model import choose_crf, model_options
 from densefield.cli.pairs import Outputs, Pair, match_by_stem
-from densefield.cli.whole_files import write_whole
 from densefield.scores import Kind, Scores, image_probabilities, load_scores
+from densefield.whole_files import write_whole
 
 __all__ = ["refine"]
 
@@ -70,6 +70,7 @@ def refine(
     marginals: bool,
     overlay: bool,
     overwrite: bool,
+    params: Path | None,
     **model: float | str | None,
 ) -> None:
     """Refine SCORES with the colours of IMAGE; write the labels as an index PNG.
@@ -78,7 +79,7 @@ def refine(
     logits or probabilities, upsampled to the image where it is smaller. Give two folders to refine
     every image with the scores of the same name: cat.jpg with cat.npz.
     """
-    settings = _Settings(build_crf(model), kind, marginals, overlay, overwrite)
+    settings = _Settings(choose_crf(params, model), kind, marginals, overlay, overwrite)
     if image.is_dir() != scores.is_dir():
         raise click.UsageError(
             f"IMAGE and SCORES must be two files or two folders, got {image} and {scores}"
