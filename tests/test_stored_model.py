@@ -162,3 +162,51 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         df.DenseCRF([df.Features(np.zeros((3, 1)))]).save(path)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["model.json"]
+
+
+class TestFitResult:
+    RESULT = df.FitResult(
+        crf=MODELS["dense"],
+        loss="soft_iou",
+        parameters=("weights",),
+        history=(df.FitStep(0, 0.5, 0.7), df.FitStep(1, 1 / 3, 0.6)),
+        best_step=1,
+        reason="max_steps",
+        num_evaluations=4,
+    )
+
+    def test_a_file_gives_it_back(self, tmp_path: Path) -> None:
+        self.RESULT.save(tmp_path / "fit.json")
+        loaded = df.FitResult.load(tmp_path / "fit.json")
+        assert loaded.to_json() == self.RESULT.to_json()
+        assert (loaded.history, loaded.best) == (self.RESULT.history, df.FitStep(1, 1 / 3, 0.6))
+        assert repr(loaded.crf) == repr(self.RESULT.crf)
+
+    def test_its_file_is_a_model_too(self, tmp_path: Path) -> None:
+        self.RESULT.save(tmp_path / "fit.json")
+        assert repr(df.DenseCRF.load(tmp_path / "fit.json")) == repr(self.RESULT.crf)
+
+    def test_a_file_without_a_fit_is_told_apart(self, tmp_path: Path) -> None:
+        MODELS["default"].save(tmp_path / "model.json")
+        with pytest.raises(ValueError, match=r"no field 'fit'.*DenseCRF\.load"):
+            df.FitResult.load(tmp_path / "model.json")
+
+    @pytest.mark.parametrize(
+        ("name", "value", "text"),
+        [
+            ("loss", "l2", "fit: loss must be"),
+            ("reason", None, "fit: reason must be"),
+            ("parameters", ["mu"], "fit: parameters must be a list of names"),
+            ("history", [], "fit: history must be a list of steps"),
+            ("history", [{"step": 0}], r"fit: history\[0\] has no field 'train_loss'"),
+            ("best_step", 2, "fit: best_step must be 1 or less, got 2"),
+            ("num_evaluations", -1, "fit: num_evaluations must be 0 or more"),
+            ("more", 1, "fit has unknown fields: 'more'"),
+        ],
+    )
+    def test_a_bad_field_is_named(self, tmp_path: Path, name: str, value: Any, text: str) -> None:
+        content = self.RESULT.to_dict()
+        content["fit"][name] = value
+        (tmp_path / "fit.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=text):
+            df.FitResult.load(tmp_path / "fit.json")

@@ -9,6 +9,7 @@ from densefield.conv_crf import ConvCRF
 from densefield.conv_gradients import ConvGradients, ConvInferenceVjp
 from densefield.conv_inference import PreparedConvCRF
 from densefield.crf import DenseCRF
+from densefield.fitting import FitResult, FitStep, fit
 from densefield.gradients import Gradients, InferenceVjp, SigmaGradient
 from densefield.inference import PreparedCRF
 from densefield.kernels import Bilateral, Features, Gaussian
@@ -28,6 +29,8 @@ __all__ = [
     "ConvInferenceVjp",
     "DenseCRF",
     "Features",
+    "FitResult",
+    "FitStep",
     "Gaussian",
     "Gradients",
     "Inference",
@@ -40,6 +43,7 @@ __all__ = [
     "WindowKernel",
     "__version__",
     "default_crf",
+    "fit",
     "get_num_threads",
     "num_threads",
     "refine",

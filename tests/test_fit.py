@@ -1,0 +1,363 @@
+"""Learning without a framework: what is found, when it stops, and what it refuses."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import densefield as df
+from densefield.fitting.parameters import Parameters
+from densefield.fitting.progress import Progress
+from densefield.fitting.samples import Axes, check_samples
+from densefield.fitting.search import _Limits, _Search
+from gradient_checks import assert_gradient, central_differences
+from labelled_fields import Fields, draw_fields
+
+pytest.importorskip("scipy", reason="the extra 'fit' is not installed")
+
+TRUE = df.DenseCRF(
+    [
+        df.Gaussian(sigma_space=1.5, weight=2),
+        df.Bilateral(sigma_space=8, sigma_color=20, weight=3),
+    ],
+    iterations=3,
+)
+START = df.DenseCRF(
+    [
+        df.Gaussian(sigma_space=2.5, weight=0.5),
+        df.Bilateral(sigma_space=8, sigma_color=20, weight=0.5),
+    ],
+    iterations=3,
+)
+LARGE = ((60, 60), (50, 70), (40, 80), (64, 64))
+SMALL = ((12, 14), (10, 9), (11, 11))
+
+
+@pytest.fixture(scope="module")
+def fields() -> Fields:
+    return draw_fields(TRUE, SMALL)
+
+
+class TestWhatIsFound:
+    def test_known_weights_are_found_again(self) -> None:
+        drawn = draw_fields(TRUE, LARGE, dtype=np.float32)
+        start = df.DenseCRF(
+            [dataclasses.replace(kernel, weight=0.5) for kernel in TRUE.kernels], iterations=3
+        )
+        result = df.fit(start, *drawn, parameters=["weights"])
+        # What 14,000 drawn labels leave open: seeds 0 to 5 lie within 8 %.
+        found = [kernel.weight for kernel in result.crf.kernels]
+        assert found == pytest.approx([2, 3], rel=0.15)
+
+    def test_known_standard_deviations_are_found_again(self) -> None:
+        true = df.DenseCRF([df.Gaussian(sigma_space=(1.5, 3), weight=3)], iterations=3)
+        start = df.DenseCRF([df.Gaussian(sigma_space=(2.2, 2.2), weight=1)], iterations=3)
+        result = df.fit(start, *draw_fields(true, LARGE, dtype=np.float32))
+        kernel = result.crf.kernels[0]
+        assert isinstance(kernel, df.Gaussian)
+        # As above: seeds 0 to 5 lie within 14 %.
+        assert kernel.weight == pytest.approx(3, rel=0.2)
+        assert kernel.sigma_space == pytest.approx((1.5, 3), rel=0.2)
+
+    @pytest.mark.parametrize("loss", ["cross_entropy", "soft_iou"])
+    def test_the_loss_falls(self, fields: Fields, loss: Any) -> None:
+        result = df.fit(START, *fields, loss=loss, max_steps=5)
+        losses = [step.train_loss for step in result.history]
+        assert len(losses) > 2
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] < losses[0] - 1e-3
+
+    def test_only_the_named_parameters_move(self, fields: Fields) -> None:
+        result = df.fit(START, *fields, parameters=["weights"], max_steps=3)
+        for before, after in zip(START.kernels, result.crf.kernels, strict=True):
+            assert after.weight != before.weight
+            for name in ("sigma_space", "sigma_color"):
+                assert getattr(after, name, None) == getattr(before, name, None)
+
+    def test_a_compatibility_matrix_is_fitted(self, fields: Fields) -> None:
+        start = df.DenseCRF(START.kernels, compatibility=1 - np.eye(3), iterations=3)
+        result = df.fit(start, *fields, max_steps=4)
+        assert result.parameters == ("weights", "sigmas", "compatibility")
+        assert isinstance(result.crf.compatibility, np.ndarray)
+        assert np.abs(result.crf.compatibility - (1 - np.eye(3))).max() > 1e-3
+        assert result.best.train_loss < result.history[0].train_loss
+
+    def test_the_weight_of_potts_stays_unless_it_is_named(self, fields: Fields) -> None:
+        kept = df.fit(START, *fields, max_steps=2)
+        assert kept.parameters == ("weights", "sigmas")
+        assert kept.crf.compatibility == df.Potts()
+        moved = df.fit(START, *fields, max_steps=2, parameters=["compatibility"])
+        assert isinstance(moved.crf.compatibility, df.Potts)
+        assert moved.crf.compatibility.weight != 1
+
+    def test_axes_and_channels_are_fitted_one_by_one(self, fields: Fields) -> None:
+        kernel = df.Bilateral(sigma_space=(8, 8), sigma_color=(20, 20, 20), weight=1)
+        result = df.fit(df.DenseCRF([kernel], iterations=3), *fields, max_steps=3)
+        found = result.crf.kernels[0]
+        assert isinstance(found, df.Bilateral)
+        assert len(set(np.ravel(found.sigma_space).tolist())) == 2
+        assert len(set(np.ravel(found.sigma_color).tolist())) == 3
+
+    def test_a_conv_crf_stays_one(self, fields: Fields) -> None:
+        start = df.ConvCRF(
+            START.kernels, 5, shape="diamond", iterations=2, downsampling=2, output="scores"
+        )
+        result = df.fit(start, *fields, max_steps=3)
+        assert isinstance(result.crf, df.ConvCRF)
+        assert (result.crf.filter_size, result.crf.shape) == (5, "diamond")
+        assert (result.crf.downsampling, result.crf.output) == (2, "scores")
+        assert result.best.train_loss < result.history[0].train_loss
+
+    def test_bounds_are_kept(self, fields: Fields) -> None:
+        bounds = {"weights": (0.4, 0.6), "sigma_space": (2.0, 8.0)}
+        result = df.fit(START, *fields, bounds=bounds, max_steps=10)
+        weights = [kernel.weight for kernel in result.crf.kernels]
+        assert all(0.4 <= weight <= 0.6 for weight in weights)
+        assert max(weights) == pytest.approx(0.6)
+        gaussian = result.crf.kernels[0]
+        assert isinstance(gaussian, df.Gaussian)
+        assert np.ravel(gaussian.sigma_space)[0] >= 2
+
+    def test_the_model_and_the_arrays_stay_as_they_were(self, fields: Fields) -> None:
+        copies = Fields(*([array.copy() for array in arrays] for arrays in fields))
+        text = repr(START)
+        df.fit(START, *fields, max_steps=2)
+        assert repr(START) == text
+        for arrays, before in zip(fields, copies, strict=True):
+            for array, copy in zip(arrays, before, strict=True):
+                np.testing.assert_array_equal(array, copy)
+
+    def test_the_same_input_gives_the_same_result_on_any_number_of_threads(
+        self, fields: Fields
+    ) -> None:
+        results = []
+        for count in (1, 2):
+            with df.num_threads(count):
+                results.append(df.fit(START, *fields, max_steps=3, validation=0.3))
+        assert results[0].to_json() == results[1].to_json()
+
+    def test_other_axes_give_the_same_result(self, fields: Fields) -> None:
+        moved = (
+            [np.moveaxis(image, -1, 0) for image in fields.images],
+            [np.moveaxis(unary, 0, -1) for unary in fields.unaries],
+            fields.labels,
+        )
+        found = df.fit(START, *moved, label_axis=-1, channel_axis=0, max_steps=2)
+        expected = df.fit(START, *fields, max_steps=2)
+        assert found.to_json() == expected.to_json()
+
+    def test_the_result_infers_as_its_losses_say(self, fields: Fields) -> None:
+        result = df.fit(START, *fields, max_steps=2)
+        losses = []
+        for image, unary, labels in zip(*fields, strict=True):
+            q = result.crf.infer(unary, image)
+            losses.append(-np.log(np.take_along_axis(q, labels[None], axis=0)).mean())
+        # Float64 sums of some hundred logarithms.
+        assert result.best.train_loss == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+class TestGradient:
+    @pytest.mark.parametrize("loss", ["cross_entropy", "soft_iou"])
+    def test_by_all_parameters_is_that_of_central_differences(
+        self, fields: Fields, loss: Any
+    ) -> None:
+        # A window is computed exactly: no kinks where a point changes its simplex.
+        crf = df.ConvCRF(
+            [
+                df.Gaussian(sigma_space=1.2, weight=0.8),
+                df.Bilateral(sigma_space=(3, 4), sigma_color=25, weight=1.5),
+                df.Gaussian(sigma_space=2, weight=0.3, compatibility=df.Potts(0.7)),
+            ],
+            3,
+            compatibility=1.1 - np.eye(3),
+            iterations=2,
+        )
+        parameters = Parameters(crf, ("weights", "sigmas", "compatibility"), None)
+        samples = check_samples(crf, *fields, Axes(0, -1, 255))
+        search = _Search(parameters, loss, samples, [], _Limits(1, 1, 0.0), Progress())
+        start = parameters.start
+        assert start.size == 3 + 5 + 9 + 1
+        expected = central_differences(lambda x: search._evaluate(x)[0], start)
+        # Differences of fourth order of a float64 function: see `gradient_checks`.
+        assert_gradient(search._evaluate(start)[1], expected)
+
+
+class TestVoid:
+    def test_scores_of_void_nodes_do_not_count_without_a_pairwise_term(self) -> None:
+        # With kernels too weak to matter a node's loss is its own affair.
+        drawn = draw_fields(TRUE, ((8, 9),))
+        labels = drawn.labels[0].copy()
+        labels[2:5] = 255
+        other = drawn.unaries[0].copy()
+        other[:, 2:5] = 7 - other[:, 2:5]
+        weak = df.DenseCRF([df.Gaussian(sigma_space=1, weight=1e-300)], iterations=1)
+        losses = [
+            df.fit(weak, None, [unary], [labels], max_steps=1).history[0].train_loss
+            for unary in (drawn.unaries[0], other)
+        ]
+        assert losses[0] == losses[1]
+        counted = df.fit(weak, None, [other], [drawn.labels[0]], max_steps=1)
+        assert counted.history[0].train_loss != losses[0]
+
+    def test_what_stands_beyond_reach_under_void_changes_nothing(self) -> None:
+        # A window of 3 x 3 and two updates reach two nodes: row 5 never meets rows 0 to 2.
+        drawn = draw_fields(TRUE, ((9, 8),))
+        labels = drawn.labels[0].copy()
+        labels[3:] = 255
+        other = drawn.unaries[0].copy()
+        other[:, 6:] = 7 - other[:, 6:]
+        crf = df.ConvCRF([df.Gaussian(sigma_space=1, weight=1)], 3, iterations=2)
+        results = [
+            df.fit(crf, None, [unary], [labels], max_steps=3) for unary in (drawn.unaries[0], other)
+        ]
+        assert results[0].to_json() == results[1].to_json()
+        assert results[0].crf.kernels[0].weight != 1
+
+    def test_another_label_may_stand_for_void(self, fields: Fields) -> None:
+        labels = [array.copy() for array in fields.labels]
+        for array in labels:
+            array[:3] = 255
+        marked = [np.where(array == 255, -1, array) for array in labels]
+        found = df.fit(START, fields.images, fields.unaries, marked, max_steps=2, ignore_label=-1)
+        expected = df.fit(START, fields.images, fields.unaries, labels, max_steps=2)
+        assert found.to_json() == expected.to_json()
+
+
+class TestWhenItStops:
+    def test_after_all_steps(self, fields: Fields) -> None:
+        result = df.fit(START, *fields, max_steps=2, tolerance=0)
+        assert (result.reason, len(result.history)) == ("max_steps", 3)
+        assert result.num_evaluations >= 3
+
+    def test_when_the_loss_no_longer_falls(self, fields: Fields) -> None:
+        result = df.fit(START, *fields, max_steps=30, tolerance=0.5)
+        # Two steps that lower it by less than half end the search.
+        assert (result.reason, len(result.history)) == ("converged", 3)
+
+    def test_when_validation_does_not_fall_and_keeps_the_best(self, fields: Fields) -> None:
+        # Other labels than those learned: what lowers one loss raises the other.
+        wrong = [(labels + 1) % 3 for labels in fields.labels]
+        strong = df.DenseCRF([df.Gaussian(sigma_space=2, weight=1)], iterations=2)
+        contrary = [-unary for unary in fields.unaries]
+        result = df.fit(
+            strong,
+            *(None, fields.unaries, fields.labels),
+            validation=(None, contrary, wrong),
+            patience=2,
+            tolerance=0,
+        )
+        judged = [step.validation_loss for step in result.history]
+        assert result.reason == "validation"
+        assert result.best_step == int(np.argmin(np.array(judged, float)))
+        assert len(judged) == result.best_step + 3
+        if result.best_step == 0:
+            assert result.crf.kernels == strong.kernels
+
+    def test_a_fraction_is_held_out_by_the_seed(self, fields: Fields) -> None:
+        one, same, other = (
+            df.fit(START, *fields, validation=0.34, rng=rng, max_steps=1) for rng in (0, 0, 1)
+        )
+        assert one.history[0].validation_loss is not None
+        assert one.to_json() == same.to_json()
+        assert one.history[0] != other.history[0]
+
+    def test_held_out_images_are_not_learned_from(self, fields: Fields) -> None:
+        parts = [arrays[:2] for arrays in fields]
+        rest = tuple(arrays[2:] for arrays in fields)
+        found = df.fit(START, *parts, validation=rest, max_steps=2)  # type: ignore[arg-type]
+        expected = df.fit(START, *parts, max_steps=2)
+        assert [s.train_loss for s in found.history] == [s.train_loss for s in expected.history]
+
+
+class TestWhatIsRefused:
+    def test_arguments_of_the_wrong_kind_or_value(self, fields: Fields) -> None:
+        def refused(error: type[Exception], text: str, *given: Any, **options: Any) -> None:
+            with pytest.raises(error, match=text):
+                df.fit(*(given or (START, *fields)), **options)
+
+        refused(TypeError, "crf must be a DenseCRF or ConvCRF, got str", "crf", *fields)
+        refused(ValueError, "loss must be 'cross_entropy' or 'soft_iou', got 'l2'", loss="l2")
+        refused(ValueError, "parameters must hold names among", parameters=["weight"])
+        refused(TypeError, "parameters must be a sequence of names", parameters="weights")
+        refused(ValueError, "parameters must hold one name or more", parameters=[])
+        refused(ValueError, "bounds must have names among", bounds={"sigmas": (1, 2)})
+        refused(ValueError, "must be a pair", bounds={"weights": 3})
+        refused(ValueError, "got 2 above 1", bounds={"weights": (2, 1)})
+        refused(ValueError, "above 0", bounds={"weights": (0, 1)})
+        refused(ValueError, "within bounds", bounds={"weights": (1, 2)})
+        refused(ValueError, "validation must be a fraction below 1", validation=1.0)
+        refused(ValueError, "leaves none to learn from", validation=0.9)
+        refused(ValueError, "got 2 entries", validation=([], []))
+        refused(ValueError, "validation unaries", validation=([], [], []))
+        refused(ValueError, "patience must be 1 or more", patience=0)
+        refused(ValueError, "max_steps must be 1 or more", max_steps=0)
+        refused(ValueError, "tolerance must be 0 or more", tolerance=-1.0)
+        refused(TypeError, "ignore_label must be an integer", ignore_label="void")
+        refused(TypeError, "rng must be a seed", validation=0.5, rng="seed")
+        refused(TypeError, "progress must be True or False", progress=1)
+
+    def test_models_that_cannot_be_fitted(self, fields: Fields) -> None:
+        for crf, error, text in (
+            (df.DenseCRF([]), ValueError, "crf must have a kernel"),
+            (df.DenseCRF(START.kernels, iterations=0), ValueError, "and an iteration"),
+            (df.DenseCRF([df.Features(np.zeros((9, 2)))]), TypeError, "belong to one image"),
+            (df.DenseCRF([df.Gaussian(sigma_space=1, weight=0)]), ValueError, "above 0"),
+        ):
+            with pytest.raises(error, match=text):
+                df.fit(crf, *fields)
+
+    def test_images_unaries_and_labels_that_do_not_fit(self, fields: Fields) -> None:
+        images, unaries, labels = fields
+        for given, error, text in (
+            ((None, unaries, labels), ValueError, "images must be given"),
+            (([], [], []), ValueError, "unaries must hold one array or more"),
+            ((images, unaries, labels[:2]), ValueError, "as many images as unaries and labels"),
+            ((images, unaries, 3), TypeError, "labels must be a sequence of arrays, got int"),
+            ((images[::-1], unaries, labels), ValueError, r"images\[0\] has the grid"),
+            ((images, unaries, labels[::-1]), ValueError, r"labels\[0\] must have the grid"),
+            ((images, unaries, [a / 2 for a in labels]), TypeError, r"labels\[0\].*integers"),
+            ((images, unaries, [a + 1 for a in labels]), ValueError, r"must lie in 0 \.\. 2"),
+            ((images, unaries, [a - 1 for a in labels]), ValueError, "for example -1"),
+            ((images, unaries, [a * 0 + 255 for a in labels]), ValueError, "one labelled node"),
+            ((images, [a * np.nan for a in unaries], labels), ValueError, r"unaries\[0\].*finite"),
+            ((images, [a[0, 0] for a in unaries], labels), ValueError, r"shape \(C, \*grid\)"),
+        ):
+            with pytest.raises(error, match=text):
+                df.fit(START, *given)
+
+    def test_numbers_of_the_model_that_do_not_fit_the_data(self, fields: Fields) -> None:
+        kernel = df.Bilateral(sigma_space=8, sigma_color=(1, 2), weight=1)
+        with pytest.raises(ValueError, match=r"does not fit crf: sigma_color has 2 values"):
+            df.fit(df.DenseCRF([kernel]), *fields)
+        with pytest.raises(ValueError, match=r"does not fit crf: compatibility has shape \(2,\)"):
+            df.fit(df.DenseCRF(START.kernels, compatibility=[-1, -1]), *fields)
+
+    @pytest.mark.parametrize(("module", "options"), [("scipy", {}), ("tqdm", {"progress": True})])
+    def test_a_missing_package_is_named_with_the_extra(
+        self, fields: Fields, monkeypatch: pytest.MonkeyPatch, module: str, options: Any
+    ) -> None:
+        real = builtins.__import__
+
+        def without(name: str, *rest: Any) -> Any:
+            if name.partition(".")[0] == module:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=module)
+            return real(name, *rest)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+        for loaded in [name for name in sys.modules if name.partition(".")[0] == module]:
+            monkeypatch.delitem(sys.modules, loaded)
+        with pytest.raises(ModuleNotFoundError, match=r"densefield\[fit\]"):
+            df.fit(START, *fields, **options)
+
+
+def test_a_progress_bar_is_silent_where_there_is_no_terminal(
+    fields: Fields, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tqdm", reason="the extra 'fit' is not installed")
+    df.fit(START, *fields, max_steps=1, progress=True)
+    assert capsys.readouterr() == ("", "")
