@@ -23,6 +23,7 @@ __all__ = [
     "label_colors",
     "overlay",
     "panel_sheet",
+    "read_labels",
     "read_photograph",
 ]
 
@@ -87,6 +88,41 @@ def read_photograph(path: Path) -> Pixels:
             return np.asarray(picture.convert("RGB"), dtype=np.uint8)
     except (SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image cannot be read: {error}") from error
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a label map: an index or grey PNG, or a ``.npy`` file of integers.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    (H, W) ndarray of int
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is no label map.
+    """
+    if path.suffix.lower() == ".npy":
+        with open(path, "rb") as file:
+            labels: Labels = np.load(file, allow_pickle=False)
+    else:
+        try:
+            with Image.open(path) as picture:
+                labels = np.asarray(picture)
+        except (SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"the label map cannot be read: {error}") from error
+    if labels.ndim != 2 or labels.dtype.kind not in "iub":
+        raise ValueError(
+            f"a label map must hold one integer per pixel, got {labels.dtype} of shape "
+            f"{labels.shape}; write an index PNG (mode P or L), not its colours"
+        )
+    return labels
 
 
 def label_colors(num_labels: int) -> Pixels:

@@ -9,6 +9,7 @@ import click
 import densefield
 from densefield.cli.bench import bench
 from densefield.cli.demo import demo
+from densefield.cli.fit import fit
 from densefield.cli.refine import refine
 
 __all__ = ["app"]
@@ -61,4 +62,5 @@ def info() -> None:
 
 app.add_command(bench)
 app.add_command(demo)
+app.add_command(fit)
 app.add_command(refine)
