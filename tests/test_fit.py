@@ -179,12 +179,45 @@ class TestGradient:
         )
         parameters = Parameters(crf, ("weights", "sigmas", "compatibility"), None)
         samples = check_samples(crf, *fields, Axes(0, -1, 255))
-        search = _Search(parameters, loss, samples, [], _Limits(1, 1, 0.0), Progress())
+        search = _Search(parameters, loss, samples, [], _Limits(1, 1, 0.0, 0.2), Progress())
         start = parameters.start
         assert start.size == 3 + 5 + 9 + 1
         expected = central_differences(lambda x: search._evaluate(x)[0], start)
         # Differences of fourth order of a float64 function: see `gradient_checks`.
         assert_gradient(search._evaluate(start)[1], expected)
+
+    def test_by_sigmas_of_the_lattice_is_that_of_steps(self, fields: Fields) -> None:
+        parameters = Parameters(START, None, None, by_differences=True)
+        samples = check_samples(START, *fields, Axes(0, -1, 255))
+        step = 0.2
+        search = _Search(
+            parameters, "cross_entropy", samples, [], _Limits(1, 1, 0.0, step), Progress()
+        )
+        start = parameters.start
+        slope = search._evaluate(start)[1].copy()
+        # Of weight and sigma of the grid's kernel and weight, space and colour of the lattice's.
+        assert parameters.entries_by_differences == [3, 4]
+        for entry in (3, 4):
+            moved = step * np.eye(start.size)[entry]
+            rise = search._evaluate(start + moved)[0] - search._evaluate(start - moved)[0]
+            assert slope[entry] == pytest.approx(rise / (2 * step), rel=1e-9)
+            assert abs(slope[entry]) > 1e-6
+
+    def test_a_step_of_zero_takes_the_derivative_of_the_lattice(self, fields: Fields) -> None:
+        parameters = Parameters(START, None, None)
+        samples = check_samples(START, *fields, Axes(0, -1, 255))
+        search = _Search(
+            parameters, "cross_entropy", samples, [], _Limits(1, 1, 0.0, 0.0), Progress()
+        )
+        assert parameters.entries_by_differences == []
+        # Off round numbers, so that no point lies on a simplex's border, and a step so small
+        # that none of these crosses one.
+        at = parameters.start + 0.0137
+        expected = central_differences(lambda x: search._evaluate(x)[0], at, step=1e-7)
+        # The rounding of float64 losses of order 1, by the step.
+        np.testing.assert_allclose(search._evaluate(at)[1], expected, rtol=1e-4, atol=1e-8)
+        result = df.fit(START, *fields, max_steps=3, sigma_step=0)
+        assert result.best.train_loss < result.history[0].train_loss
 
 
 class TestVoid:
@@ -297,6 +330,7 @@ class TestWhatIsRefused:
         refused(ValueError, "patience must be 1 or more", patience=0)
         refused(ValueError, "max_steps must be 1 or more", max_steps=0)
         refused(ValueError, "tolerance must be 0 or more", tolerance=-1.0)
+        refused(ValueError, "sigma_step must be 0 or more", sigma_step=-1.0)
         refused(TypeError, "ignore_label must be an integer", ignore_label="void")
         refused(TypeError, "rng must be a seed", validation=0.5, rng="seed")
         refused(TypeError, "progress must be True or False", progress=1)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from densefield._arrays import as_number
 from densefield.compatibility import Checked, Potts
+from densefield.conv_crf import ConvCRF
 from densefield.crf import DenseCRF
-from densefield.gradients import Gradients, ParameterGradient
+from densefield.gradients import Gradients, ParameterGradient, Wanted
 from densefield.kernels import Bilateral, Gaussian, Kernel
 from densefield.stored_model import remade
 
@@ -41,6 +42,7 @@ class _Part:
     start: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    by_differences: bool = False  # the loss is differentiated by steps, not by `infer_vjp`
 
     @property
     def is_log(self) -> bool:
@@ -59,9 +61,13 @@ class Parameters:
         Which are fitted, see `fit`.
     bounds : mapping, or None
         Low and high by name, see `fit`.
+    by_differences : bool, default False
+        Leave the standard deviations of lattice kernels out of `gradient`.
     """
 
-    def __init__(self, crf: DenseCRF, names: Any, bounds: Any) -> None:
+    def __init__(
+        self, crf: DenseCRF, names: Any, bounds: Any, *, by_differences: bool = False
+    ) -> None:
         for kernel in crf.kernels:
             if not isinstance(kernel, Gaussian | Bilateral):
                 raise TypeError(
@@ -76,7 +82,11 @@ class Parameters:
             )
         self._crf = crf
         self.names = _checked_names(crf, names)
-        self._parts = list(_parts(crf, self.names, _checked_bounds(bounds)))
+        parts = _parts(crf, self.names, _checked_bounds(bounds))
+        self._parts = [
+            dataclasses.replace(part, by_differences=by_differences and _is_on_lattice(crf, part))
+            for part in parts
+        ]
 
     @property
     def start(self) -> Vector:
@@ -89,6 +99,22 @@ class Parameters:
         low = _joined([_coded(part, part.low) for part in self._parts])
         high = _joined([_coded(part, part.high) for part in self._parts])
         return list(zip(low.tolist(), high.tolist(), strict=True))
+
+    @property
+    def entries_by_differences(self) -> list[int]:
+        """Places in the vector of what `gradient` leaves out."""
+        flags = [part.by_differences for part in self._parts for _ in part.start]
+        return np.flatnonzero(flags).tolist()
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """Names of the gradients that `gradient` looks at."""
+        named = {
+            "sigmas" if part.name in _SIGMAS else part.name
+            for part in self._parts
+            if not part.by_differences
+        }
+        return [name for name in PARAMETER_NAMES if name in named]
 
     def model(self, vector: Vector, **changes: Any) -> DenseCRF:
         """Return the model with the numbers of a vector, and other changes of its arguments."""
@@ -115,6 +141,9 @@ class Parameters:
         """Return the gradient by the vector from that by the model's numbers."""
         slopes = []
         for part, values in self._values(vector):
+            if part.by_differences:
+                slopes.append(np.zeros(len(values)))
+                continue
             by_value = np.asarray(_by_value(part, gradients), np.float64).ravel()
             slopes.append(by_value * values if part.is_log else by_value)
         return _joined(slopes)
@@ -189,6 +218,13 @@ def _parts(
         for owner, mu in _compatibilities(crf):
             values = (mu.weight,) if isinstance(mu, Potts) else tuple(mu.ravel().tolist())
             yield _part("compatibility", owner, values, bounds)
+
+
+def _is_on_lattice(crf: DenseCRF, part: _Part) -> bool:
+    if part.kernel is None or part.name not in _SIGMAS or isinstance(crf, ConvCRF):
+        return False
+    kernel = crf.kernels[part.kernel]
+    return not isinstance(kernel, Gaussian) or kernel.method == "lattice"
 
 
 def _part(
