@@ -30,6 +30,17 @@ DF_HD V window_pair_gradient(V grad_to_i, V grad_to_j, V pre_i_post_j, V post_i_
   return scale * (grad_to_i * post_i_pre_j + grad_to_j * pre_i_post_j);
 }
 
+// g dL/dg of a pair, through the weights and through both nodes' n = K 1, maths §3: what moves
+// a feature of i by this times its step to j.
+template <typename V>
+DF_HD V window_pair_share(V g, V grad_by_weight, V grad_by_norm_i, V grad_by_norm_j) {
+  return g * (grad_by_weight + (grad_by_norm_i + grad_by_norm_j));
+}
+
+// dL/dsigma from the sum over nodes and their neighbours of share step^2 / sigma^2: every pair
+// is there twice.
+DF_HD double window_sigma_gradient(double sum, double sigma) { return 0.5 * sum / sigma; }
+
 // The cell of a node along one axis. `phase` nodes of the first cell lie outside the grid.
 DF_HD int64_t cell_of(int64_t node, int64_t phase, int64_t cell_size) {
   return (node + phase) / cell_size;
@@ -78,12 +89,12 @@ DF_HD T share_of_cell(const CellPair<T>& pair, int64_t cell) {
   return (pair.low == cell ? T(1) - pair.share : T(0)) + (pair.high == cell ? pair.share : T(0));
 }
 
-// The diagonal of D K U between cells (downsampling, kernel, upsampling) at one node, without
-// scales: the sum over the cells a around it of U_ia K_a,own / (nodes of its own cell).
-// weight(cell, own): K from the node's own cell to another one, both [3].
-template <typename T, typename Weight>
-DF_HD T cell_kernel_diagonal(const int64_t* node, const int64_t* fine, const int64_t* coarse,
-                             const int64_t* phase, int64_t cell_size, Weight weight) {
+// Calls body(cell, own, factor) for the cells around a node: its own cell's share in what the
+// node takes from that cell, U_ia / (nodes of its own cell). Cells [3]; near the border of the
+// grid one cell may come several times.
+template <typename T, typename Body>
+DF_HD void for_cells_around(const int64_t* node, const int64_t* fine, const int64_t* coarse,
+                            const int64_t* phase, int64_t cell_size, Body body) {
   int64_t own[3];
   CellPair<T> pair[3];
   T share = T(1);
@@ -92,7 +103,6 @@ DF_HD T cell_kernel_diagonal(const int64_t* node, const int64_t* fine, const int
     pair[a] = cells_around<T>(node[a], phase[a], cell_size, coarse[a]);
     share = share / T(nodes_of_cell(own[a], phase[a], cell_size, fine[a]).count());
   }
-  T sum = T(0);
   for (int corner = 0; corner < 8; ++corner) {
     int64_t cell[3];
     T factor = share;
@@ -101,8 +111,21 @@ DF_HD T cell_kernel_diagonal(const int64_t* node, const int64_t* fine, const int
       cell[a] = is_high ? pair[a].high : pair[a].low;
       factor = factor * (is_high ? pair[a].share : T(1) - pair[a].share);
     }
-    if (factor != T(0)) sum = sum + factor * weight(cell, own);
+    if (factor != T(0)) body(cell, own, factor);
   }
+}
+
+// The diagonal of D K U between cells (downsampling, kernel, upsampling) at one node, without
+// scales: the sum over the cells a around it of U_ia K_a,own / (nodes of its own cell).
+// weight(cell, own): K from the node's own cell to another one, both [3].
+template <typename T, typename Weight>
+DF_HD T cell_kernel_diagonal(const int64_t* node, const int64_t* fine, const int64_t* coarse,
+                             const int64_t* phase, int64_t cell_size, Weight weight) {
+  T sum = T(0);
+  for_cells_around<T>(node, fine, coarse, phase, cell_size,
+                      [&](const int64_t* cell, const int64_t* own, T factor) {
+                        sum = sum + factor * weight(cell, own);
+                      });
   return sum;
 }
 

@@ -138,39 +138,13 @@ Buffer<T> zeros(int64_t count) {
 }
 
 // The tap that leads from one cell to another; -1 beyond the window.
-int64_t tap_between(const WindowGeometry& geometry, const Place& to, const Place& from) {
+int64_t tap_between(const WindowGeometry& geometry, const int64_t* to, const int64_t* from) {
   for (const WindowRowSpan& span : geometry.spans) {
     if (span.dz != from[0] - to[0] || span.dy != from[1] - to[1]) continue;
     const int64_t dx = from[2] - to[2];
     return dx < -span.radius || dx > span.radius ? -1 : span.first_tap + span.radius + dx;
   }
   return -1;
-}
-
-// Calls body(cell, own, factor) for the cells around a node: the diagonal between cells is the
-// sum of factor * (weight from the node's own cell to that cell). As in window_apply.cpp.
-template <typename T, typename Body>
-void for_cells_around(const CellGrid& grid, const Place& node, Body body) {
-  Place own;
-  CellPair<T> pair[3];
-  T share = 1;
-  for (size_t a = 0; a < 3; ++a) {
-    own[a] = cell_of(node[a], grid.phase[a], grid.cell_size);
-    pair[a] = cells_around<T>(node[a], grid.phase[a], grid.cell_size, grid.coarse[a]);
-    const int64_t first = std::max<int64_t>(0, own[a] * grid.cell_size - grid.phase[a]);
-    const int64_t last = std::min(grid.fine[a], (own[a] + 1) * grid.cell_size - grid.phase[a]);
-    share /= T(last - first);
-  }
-  for (int corner = 0; corner < 8; ++corner) {
-    Place cell;
-    T factor = share;
-    for (size_t a = 0; a < 3; ++a) {
-      const bool is_high = (corner >> a & 1) != 0;
-      cell[a] = is_high ? pair[a].high : pair[a].low;
-      factor *= is_high ? pair[a].share : T(1) - pair[a].share;
-    }
-    if (factor != T(0)) body(cell, own, factor);
-  }
 }
 
 // Brings the gradient by the diagonal of one node to the weights and scales that it is made of.
@@ -181,13 +155,15 @@ void reverse_diagonal(const CpuWindowTable<T>& table, const Place& node, int64_t
   const bool has_scales = !table.pre.is_empty();
   const T pre = has_scales ? table.pre[index] : T(1), post = has_scales ? table.post[index] : T(1);
   T diagonal = 0;
-  for_cells_around<T>(table.cells(), node, [&](const Place& to, const Place& from, T factor) {
-    const int64_t tap = tap_between(table.geometry, to, from);
-    if (tap < 0) return;
-    const int64_t row = to[0] * table.geometry.extent[1] + to[1];
-    diagonal += factor * table.weight(row, to[2], tap);
-    out.row(row, tap)[to[2]] += grad * pre * post * factor;
-  });
+  const CellGrid grid = table.cells();
+  for_cells_around<T>(node.data(), grid.fine.data(), grid.coarse.data(), grid.phase.data(),
+                      grid.cell_size, [&](const int64_t* to, const int64_t* from, T factor) {
+                        const int64_t tap = tap_between(table.geometry, to, from);
+                        if (tap < 0) return;
+                        const int64_t row = to[0] * grid.coarse[1] + to[1];
+                        diagonal += factor * table.weight(row, to[2], tap);
+                        out.row(row, tap)[to[2]] += grad * pre * post * factor;
+                      });
   if (!has_scales) return;
   out.pre[index] += grad * post * diagonal;
   out.post[index] += grad * pre * diagonal;

@@ -176,19 +176,20 @@ class TermReverse {
     sums[channels + 2] += squares[0] * features_.squared_along_row(dx);
   }
 
-  // dL/dsigma = half the sum over all pairs of share step^2 / sigma^3: every pair is there
-  // twice. Steps along axes are in units of sigma already.
+  // Steps along axes are in units of sigma already.
   void store_sigmas(const std::vector<double>& sums, const WindowTermGradient<T>& out) const {
     const Features<T>& features = term_.features;
     const size_t channels = features.sigma_value.size(), planes = features_.inverse_sigma.size();
-    const auto of_plane = [&](size_t c) {
+    const auto of_plane = [&](size_t c, T sigma) {
       const double inverse = double(features_.inverse_sigma[c]);
-      return 0.5 * sums[c] * inverse * inverse * inverse;
+      return window_sigma_gradient(sums[c] * inverse * inverse, double(sigma));
     };
-    for (size_t c = 0; c < channels; ++c) out.sigma_value[c] = of_plane(c);
+    for (size_t c = 0; c < channels; ++c) out.sigma_value[c] = of_plane(c, features.sigma_value[c]);
     for (size_t a = 0; a < features.sigma_position.size(); ++a)
-      out.sigma_position[a] = 0.5 * sums[planes + 2 - a] / double(features.sigma_position[a]);
-    if (features_.has_x_plane()) out.sigma_position[0] = of_plane(channels);
+      out.sigma_position[a] =
+          window_sigma_gradient(sums[planes + 2 - a], double(features.sigma_position[a]));
+    if (features_.has_x_plane())
+      out.sigma_position[0] = of_plane(channels, features.sigma_position[0]);
   }
 
   void store_values(const T* by_feature, const NodeView<T>& values) const {

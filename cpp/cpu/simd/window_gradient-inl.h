@@ -60,8 +60,9 @@ void add_feature_sums(const WindowFeatureTap<T>& tap) {
         load_unaligned(tap.grad + x), load_unaligned(tap.grad_opposite + x),
         load_unaligned(tap.pre + x) * load_unaligned(tap.post_there + x),
         load_unaligned(tap.post + x) * load_unaligned(tap.pre_there + x), tap.scale);
-    const Vec<T> by_norm = load_unaligned(tap.norm + x) + load_unaligned(tap.norm_there + x);
-    const Vec<T> share = load_unaligned(tap.kernel + x) * (by_weight + by_norm);
+    const Vec<T> share =
+        window_pair_share(load_unaligned(tap.kernel + x), by_weight, load_unaligned(tap.norm + x),
+                          load_unaligned(tap.norm_there + x));
     store_unaligned(tap.share + x, share);
     total += share;
   }
