@@ -122,7 +122,7 @@ def measure_model(
     rounds: int,
     updates: int,
 ) -> list[Row]:
-    """Time build, one update and a whole inference."""
+    """Time build, one update, a whole inference and its way back."""
     prepared = crf.prepare(image)
     field = prepared.start(unary)
 
@@ -131,12 +131,14 @@ def measure_model(
             field._core.update(False)  # type: ignore[union-attr]
         field._core.update(True)  # type: ignore[union-attr]
 
+    vjp = crf.infer_vjp(unary, image)[1]
     error = float(np.abs(crf.infer(unary, image) - expected).max())
     stages: list[tuple[str, Callable[[], object], int, float | None]] = [
         ("build", lambda: crf.prepare(image), 1, None),
         ("update", update_many, updates + 1, None),
         ("inference with copies", lambda: prepared.infer(unary), 1, None),
         ("build and inference", lambda: crf.infer(unary, image), 1, error),
+        ("all gradients", lambda: vjp(expected), 1, None),
     ]
     return [
         Row(case, stage, where, *median_of(call, rounds, count), found)

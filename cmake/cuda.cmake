@@ -17,6 +17,7 @@ set(DF_CUDA_FILES
   cuda/memory.cu
   cuda/point_lists.cu
   cuda/reverse_pass.cu
+  cuda/reverse_steps.cu
   cuda/rows.cu
   cuda/scan.cu
   cuda/slice.cu
@@ -25,8 +26,12 @@ set(DF_CUDA_FILES
   cuda/update.cu
   cuda/window_apply.cu
   cuda/window_build.cu
+  cuda/window_gradient.cu
   cuda/window_pass.cu
-  cuda/window_resample.cu)
+  cuda/window_products.cu
+  cuda/window_resample.cu
+  cuda/window_reverse.cu
+  cuda/window_term_gradient.cu)
 # Plans made on the host: compiled into each library for itself.
 set(DF_CUDA_HOST_FILES
   cpp/plan/key_layout.cpp

@@ -9,6 +9,7 @@
 #include "layout.cuh"
 #include "library.h"
 #include "steps.cuh"
+#include "window_gradient.cuh"
 #include "window_table.cuh"
 
 namespace densefield::cuda {
@@ -93,7 +94,7 @@ class CudaBackend final : public Backend<T> {
     cuda::apply_window(memory_, as_cuda(table), rows, num_channels, transpose, out);
   }
   void window_diagonal(const WindowTable<T>& table, T* out) const override {
-    cuda::window_diagonal(memory_, as_cuda(table), out);
+    cuda::window_diagonal(memory_, as_cuda(table), true, out);
   }
   T window_pass(const WindowPass<T>& pass) const override {
     return cuda::window_pass(memory_, pass);
@@ -125,18 +126,24 @@ class CudaBackend final : public Backend<T> {
     cuda::feature_gradient(memory_, as_cuda(lattice), features, grad_weight, out);
   }
 
-  std::unique_ptr<WindowGradient<T>> make_window_gradient(const WindowTable<T>&) const override {
-    no_window_gradients();
+  std::unique_ptr<WindowGradient<T>> make_window_gradient(
+      const WindowTable<T>& table) const override {
+    return std::make_unique<CudaWindowGradient<T>>(memory_, as_cuda(table));
   }
-  void add_window_gradient(const WindowTable<T>&, const T*, const T*, const CompatibilityTable<T>*,
-                           int64_t, bool, WindowGradient<T>&) const override {
-    no_window_gradients();
+  void add_window_gradient(const WindowTable<T>& table, const T* rows, const T* grad_scores,
+                           const CompatibilityTable<T>* transposed_compatibility,
+                           int64_t num_channels, bool excludes_self,
+                           WindowGradient<T>& gradient) const override {
+    cuda::add_window_gradient(memory_, as_cuda(table), rows, grad_scores, transposed_compatibility,
+                              num_channels, excludes_self, as_cuda(gradient));
   }
-  void window_term_gradients(const WindowTable<T>&, WindowGradient<T>&,
-                             std::span<const WindowTermGradient<T>>) const override {
-    no_window_gradients();
+  void window_term_gradients(const WindowTable<T>& table, WindowGradient<T>& gradient,
+                             std::span<const WindowTermGradient<T>> terms) const override {
+    cuda::window_term_gradients(memory_, as_cuda(table), as_cuda(gradient), terms);
   }
-  void window_reverse_pass(const WindowReversePass<T>&) const override { no_window_gradients(); }
+  void window_reverse_pass(const WindowReversePass<T>& pass) const override {
+    cuda::window_reverse_pass(memory_, pass);
+  }
 
   void normalizer(const NodeLayout& layout, const T* rows, int64_t stride, bool square_root,
                   T* out) const override {
@@ -168,12 +175,6 @@ class CudaBackend final : public Backend<T> {
   }
 
  private:
-  [[noreturn]] static void no_window_gradients() {
-    throw Error(Error::Kind::runtime,
-                "gradients of window kernels and of ConvCRF are computed on the CPU only; use "
-                "device='cpu'");
-  }
-
   mutable DeviceMemory memory_;
 };
 

@@ -66,10 +66,19 @@ void fill(DeviceMemory& memory, T value, int64_t count, T* out) {
   launch("fill_kernel", fill_kernel<T>, one_each(count), memory.stream(), value, count, out);
 }
 
+template <typename T>
+void copy(DeviceMemory& memory, const T* from, int64_t count, T* to) {
+  if (count == 0) return;
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(count) * sizeof(T),
+                        cudaMemcpyDeviceToDevice, memory.stream()),
+        "copying on the device");
+}
+
 #define DF_INSTANTIATE(T)                                                        \
   template void normalizer(DeviceMemory&, const T*, int64_t, int64_t, bool, T*); \
   template void multiply(DeviceMemory&, const T*, const T*, int64_t, T*);        \
-  template void add(DeviceMemory&, const T*, int64_t, T*);
+  template void add(DeviceMemory&, const T*, int64_t, T*);                       \
+  template void copy(DeviceMemory&, const T*, int64_t, T*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 template void fill(DeviceMemory&, float, int64_t, float*);

@@ -3,6 +3,7 @@
 #include "../cpp/core/diagonal.h"
 #include "../cpp/core/grid_kernel.h"
 #include "reduce.cuh"
+#include "reverse_steps.cuh"
 #include "steps.cuh"
 
 namespace densefield::cuda {
@@ -80,11 +81,9 @@ double total_of(const DeviceMemory& memory, const Buffer<double>& part) {
 
 template <typename T>
 Buffer<T> copy_of(DeviceMemory& memory, const Buffer<T>& from) {
-  Buffer<T> copy(memory, from.size());
-  check(cudaMemcpyAsync(copy.data(), from.data(), static_cast<std::size_t>(from.num_bytes()),
-                        cudaMemcpyDeviceToDevice, memory.stream()),
-        "copying on the device");
-  return copy;
+  Buffer<T> to(memory, from.size());
+  copy(memory, from.data(), from.size(), to.data());
+  return to;
 }
 
 }  // namespace

@@ -75,13 +75,6 @@ void diagonal_gradient(DeviceMemory&, const CudaLattice<T>&,
                        const T* grad,   // [N]
                        T* grad_weight,  // [N, d+1] added to
                        double* grad_sigma);
-// rows = or -= A from, for A by columns in the form of the table.
-template <typename T>
-void multiply_table(DeviceMemory&, CompatibilityForm,
-                    const T* table,  // [1], [L] or [L, L]
-                    const T* from,   // [N, L]
-                    int64_t num_rows, int64_t num_labels, bool subtracts,
-                    T* to);  // [N, L] in, out
 
 // elements.cu
 template <typename T>
@@ -95,6 +88,8 @@ template <typename T>
 void add(DeviceMemory&, const T* from, int64_t count, T* to);  // both [count]
 template <typename T>
 void fill(DeviceMemory&, T value, int64_t count, T* out);  // [count]
+template <typename T>
+void copy(DeviceMemory&, const T* from, int64_t count, T* to);  // both [count]
 
 // energy.cu. Sums in double, in an order that depends on N alone; they wait for the device.
 template <typename T>

@@ -268,9 +268,11 @@ void apply_window(DeviceMemory& memory, const CudaWindowTable<T>& table, const T
 }
 
 template <typename T>
-void window_diagonal(DeviceMemory& memory, const CudaWindowTable<T>& table, T* out) {
+void window_diagonal(DeviceMemory& memory, const CudaWindowTable<T>& table, bool has_scales,
+                     T* out) {
   launch("diagonal_kernel", diagonal_kernel<T>, one_each(table.num_nodes()), memory.stream(),
-         table.cells, table.taps.data(), table.weights.data(), table.pre.data(), table.post.data(),
+         table.cells, table.taps.data(), table.weights.data(),
+         has_scales ? table.pre.data() : nullptr, has_scales ? table.post.data() : nullptr,
          table.num_taps(), table.num_nodes(), table.num_cells(), out);
 }
 
@@ -279,7 +281,7 @@ void window_diagonal(DeviceMemory& memory, const CudaWindowTable<T>& table, T* o
                               T*);                                                               \
   template void apply_window(DeviceMemory&, const CudaWindowTable<T>&, const T*, int64_t, bool,  \
                              T*);                                                                \
-  template void window_diagonal(DeviceMemory&, const CudaWindowTable<T>&, T*);
+  template void window_diagonal(DeviceMemory&, const CudaWindowTable<T>&, bool, T*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 

@@ -77,8 +77,9 @@ void pass_messages(DeviceMemory&, const CudaWindowTable<T>&,
                    const T* rows,  // [cells, C]
                    int64_t num_channels, bool transpose,
                    T* out);  // [cells, C] out
+// With or without the scales that stay at the nodes.
 template <typename T>
-void window_diagonal(DeviceMemory&, const CudaWindowTable<T>&,
+void window_diagonal(DeviceMemory&, const CudaWindowTable<T>&, bool has_scales,
                      T* out);  // [N] out
 
 // window_pass.cu

@@ -49,29 +49,6 @@ if _device_of_all is not None:
 
 
 @contextmanager
-def skipping_what_the_device_lacks() -> Iterator[None]:
-    """Skip, with the backend's own words, a test of what only the CPU computes so far."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "computed on the CPU only" in str(error):
-            pytest.skip(str(error))
-        raise
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup() -> Iterator[None]:
-    with skipping_what_the_device_lacks():
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
-    with skipping_what_the_device_lacks():
-        return (yield)
-
-
-@contextmanager
 def running_on(backend: Backend) -> Iterator[None]:
     """Make models live on the backend inside this block."""
     level = _densefield.simd_level()

@@ -198,11 +198,48 @@ def test_gradients_are_those_of_the_cpu(form: str, normalization: Any, device: A
     assert_gradient(result.sigmas[1].sigma_color, expected.sigmas[1].sigma_color, 1e-10)
 
 
-def test_gradients_of_windows_say_that_they_need_the_cpu(device: Any) -> None:
-    crf = df.ConvCRF([df.Gaussian(sigma_space=1, weight=1)], iterations=1, device=device)
-    unary = np.zeros((2, 4, 5))
-    with pytest.raises(RuntimeError, match="use device='cpu'"):
-        crf.infer_vjp(unary)[1](unary)
+@pytest.mark.parametrize("filter_size", [3, 11, 41])
+@pytest.mark.parametrize("shape", ["square", "diamond"])
+def test_vjp_of_windows_of_any_size(filter_size: int, shape: Any, device: Any) -> None:
+    rng = np.random.default_rng(filter_size)
+    # Wider than a tile, not a multiple of it, and more channels than a block takes at a time.
+    features, values, grad = (rng.normal(size=(10, 37, n)) for n in (2, 13, 13))
+    arguments, options = (features, filter_size, shape), {"normalization": "before"}
+    expected = df.WindowKernel(*arguments, **options, device="cpu").vjp(values, grad)
+    result = df.WindowKernel(*arguments, **options, device=device).vjp(values, grad)
+    for own, of_cpu in zip(result, expected, strict=True):
+        assert_gradient(own, of_cpu, 1e-10)  # sums of up to a few thousand products
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"normalization": "none", "downsampling": 2},
+        {"normalization": "after", "downsampling": 2},
+    ],
+)
+def test_gradients_of_windows_are_those_of_the_cpu(options: Any, device: Any) -> None:
+    rng = np.random.default_rng(9)
+    grid = (3, 5, 6)
+    unary, grad = rng.uniform(0, 3, size=(2, 3, *grid))
+    image = rng.uniform(0, 99, size=(*grid, 5))  # more channels than a thread takes at a time
+    kernels = [
+        df.Gaussian(sigma_space=4, weight=0.05),
+        df.Bilateral(sigma_space=3, sigma_color=50, weight=0.04),
+    ]
+    options = {"exclude_self": True, "iterations": 2, "filter_size": 3} | options
+    options["compatibility"] = rng.normal(size=(3, 3))
+    expected, result = (
+        df.ConvCRF(kernels, device=where, **options).infer_vjp(unary, image)[1](grad)
+        for where in ("cpu", device)
+    )
+    # Sums of a few hundred products, two updates deep.
+    for name in ("unary", "image", "weights", "compatibility"):
+        assert_gradient(getattr(result, name), getattr(expected, name), 1e-10)
+    for own, of_cpu in zip(result.sigmas, expected.sigmas, strict=True):
+        assert_gradient(own.sigma_space, of_cpu.sigma_space, 1e-10)
+    assert_gradient(result.sigmas[1].sigma_color, expected.sigmas[1].sigma_color, 1e-10)
 
 
 @pytest.mark.parametrize("stride", [2, -1])
