@@ -3,6 +3,7 @@
 
 set(DF_CUDA_FILES
   cuda/backend.cu
+  cuda/binary_pass.cu
   cuda/blur.cu
   cuda/build.cu
   cuda/device.cu

@@ -84,6 +84,11 @@ class CudaBackend final : public Backend<T> {
     return cuda::mean_field_pass(memory_, pass);
   }
 
+  void binary_score(const NodeLayout&, NodeView<const T> unary, T* score) const override {
+    cuda::binary_score(memory_, unary, score);
+  }
+  void binary_pass(const BinaryPass<T>& pass) const override { cuda::binary_pass(memory_, pass); }
+
   std::shared_ptr<const WindowTable<T>> make_window_table(
       const Grid& grid, const WindowOptions& options,
       std::span<const WindowTerm<T>> terms) const override {

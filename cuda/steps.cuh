@@ -51,6 +51,13 @@ void diagonal(DeviceMemory&, const CudaLattice<T>&,
 template <typename T>
 T mean_field_pass(DeviceMemory&, const MeanFieldPass<T>&);
 
+// binary_pass.cu
+template <typename T>
+void binary_score(DeviceMemory&, NodeView<const T> unary,
+                  T* score);  // [N]
+template <typename T>
+void binary_pass(DeviceMemory&, const BinaryPass<T>&);
+
 // reverse_pass.cu, feature_gradient.cu and grid_gradient.cu: as in backend.h. Sums that it asks
 // for on the host wait for the device.
 template <typename T>

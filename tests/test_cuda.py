@@ -132,11 +132,12 @@ def test_marginals_of_volumes(num_labels: int, exclude_self: bool, device: Any) 
         marginals_agree(model, unary, image, device, **options)
 
 
-def test_more_kernels_than_one_launch_takes(device: Any) -> None:
+@pytest.mark.parametrize("num_labels", [2, 4])
+def test_more_kernels_than_one_launch_takes(num_labels: int, device: Any) -> None:
     rng = np.random.default_rng(5)
-    unary = rng.uniform(0, 3, size=(4, 9, 10)).astype("f4")
+    unary = rng.uniform(0, 3, size=(num_labels, 9, 10)).astype("f4")
     image = rng.uniform(0, 99, size=(9, 10, 3)).astype("f4")
-    mu = rng.normal(size=(4, 4))
+    mu = rng.normal(size=(num_labels, num_labels))
     kernels = [
         df.Bilateral(sigma_space=1 + k, sigma_color=20, weight=0.2, compatibility=mu * (k % 2) - k)
         for k in range(9)

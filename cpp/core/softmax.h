@@ -21,15 +21,18 @@ DF_HD V softmax_gradient(V marginal, V grad, V mean_grad) {
 
 // Two labels from the score s = log q_1 - log q_0: the smaller marginal to full precision.
 template <typename V>
-struct BinarySoftmax {
-  V larger_one;   // 1 / (1 + exp(-|s|))
-  V smaller_one;  // exp(-|s|) / (1 + exp(-|s|))
+struct BinaryMarginals {
+  V marginal_0;
+  V marginal_1;
+  V difference;  // q_1 - q_0
 };
 template <typename V>
-DF_HD BinarySoftmax<V> binary_softmax(V score) {
+DF_HD BinaryMarginals<V> binary_marginals(V score) {
   const V rest = exp_nonpositive(smaller(score, -score));
-  const V inverse = Scalar<V>(1) / (Scalar<V>(1) + rest);
-  return {inverse, rest * inverse};
+  const V larger_one = Scalar<V>(1) / (Scalar<V>(1) + rest), smaller_one = rest * larger_one;
+  const V gap = larger_one - smaller_one;
+  return {score < V{} ? larger_one : smaller_one, score < V{} ? smaller_one : larger_one,
+          score < V{} ? -gap : gap};
 }
 
 }  // namespace densefield

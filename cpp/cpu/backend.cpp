@@ -110,7 +110,6 @@ class CpuBackend final : public Backend<T> {
   T mean_field_pass(const MeanFieldPass<T>& pass) const override {
     return cpu::mean_field_pass(pass);
   }
-  bool has_binary_pass() const override { return true; }
   void binary_score(const NodeLayout& layout, NodeView<const T> unary, T* score) const override {
     cpu::binary_score(as_cpu(layout), unary, score);
   }

@@ -102,8 +102,7 @@ std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> mod
                                           const std::vector<Compatibility<T>>& compatibility,
                                           NodeView<const T> unary, bool keeps_marginals,
                                           bool returns_scores) {
-  if (unary.num_channels == 2 && !keeps_marginals && !returns_scores && !model->excludes_self() &&
-      model->backend().has_binary_pass())
+  if (unary.num_channels == 2 && !keeps_marginals && !returns_scores && !model->excludes_self())
     return std::make_shared<BinaryField<T>>(std::move(model), compatibility, unary);
   return std::make_shared<MeanField<T>>(std::move(model), compatibility, unary, keeps_marginals,
                                         returns_scores);

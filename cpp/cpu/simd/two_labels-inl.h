@@ -51,12 +51,10 @@ struct BinaryChunk {
   DF_HD void squash() const {
     T high[kPassChunk];
     for_vectors([&](int64_t p) {
-      const Vec<T> s = load(score + p);
-      const auto [larger_one, smaller_one] = binary_softmax(s);
-      const Vec<T> gap = larger_one - smaller_one;
-      store(score + p, s < Vec<T>{} ? -gap : gap);
-      store_unaligned(high + p, s < Vec<T>{} ? smaller_one : larger_one);
-      store(message + p, s < Vec<T>{} ? larger_one : smaller_one);
+      const BinaryMarginals<Vec<T>> q = binary_marginals(load(score + p));
+      store(score + p, q.difference);
+      store_unaligned(high + p, q.marginal_1);
+      store(message + p, q.marginal_0);
     });
     if (block.marginal_1 == nullptr) return;
     for (int64_t p = 0; p < count; ++p) {

@@ -122,15 +122,9 @@ class Backend {
   // Returns max |change of a marginal| where asked for, else 0.
   virtual T mean_field_pass(const MeanFieldPass<T>&) const = 0;
 
-  // Two labels on one number per node: a backend without it says so and is never asked to.
-  virtual bool has_binary_pass() const { return false; }
-  // score[i] = U_0 - U_1
-  virtual void binary_score(const NodeLayout&, NodeView<const T> /*unary*/, T* /*score*/) const {
-    throw Error(Error::Kind::runtime, "this backend has no pass for two labels");
-  }
-  virtual void binary_pass(const BinaryPass<T>&) const {
-    throw Error(Error::Kind::runtime, "this backend has no pass for two labels");
-  }
+  // Two labels on one number per node. score[i] = U_0 - U_1
+  virtual void binary_score(const NodeLayout&, NodeView<const T> unary, T* score) const = 0;
+  virtual void binary_pass(const BinaryPass<T>&) const = 0;
 
   // The merged weights of a sum of window kernels; O(N taps). Several terms that are normalised
   // need cells of one node. Throws Error (memory) where the table would not fit.
