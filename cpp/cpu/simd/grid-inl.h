@@ -124,8 +124,9 @@ DF_HD void slice_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t 
     return;
   }
   // A row in memory is only read here.
-  R left(const_cast<T*>(across), size), right = left;
+  R left(const_cast<T*>(across), size);
   left.restore(across);
+  R right = left;
   for_intervals(
       grid, position, count,
       [&](int64_t c) {
