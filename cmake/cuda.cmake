@@ -2,6 +2,7 @@
 # nvcc where there is one (AUTO), always (ON) or never (OFF).
 
 set(DF_CUDA_FILES
+  cuda/arrays.cu
   cuda/backend.cu
   cuda/binary_pass.cu
   cuda/blur.cu

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "../cpp/core/grid_kernel.h"
+#include "arrays.cuh"
 #include "densefield/backend.h"
 #include "device.cuh"
 #include "layout.cuh"
@@ -30,7 +31,7 @@ class CudaBackend final : public Backend<T> {
   int64_t row_stride(int64_t num_channels) const override { return num_channels; }
 
   std::shared_ptr<const NodeLayout> make_layout(const Grid& grid, int max_dim) const override {
-    return cuda::make_layout(grid, max_dim);
+    return cuda::make_layout(memory_, grid, max_dim);
   }
   void load_nodes(const NodeLayout&, NodeView<const T> from, T /*padding*/,
                   T* rows) const override {
@@ -189,11 +190,10 @@ template <typename T>
 Backend<T>* backend_on(int device, cudaStream_t stream) {
   static std::mutex mutex;
   static auto* backends = new std::map<std::pair<int, cudaStream_t>, CudaBackend<T>*>;
+  if (stream == nullptr) stream = own_stream(device);
   const std::lock_guard lock(mutex);
   CudaBackend<T>*& backend = (*backends)[{device, stream}];
-  if (backend == nullptr)
-    backend = new CudaBackend<T>(
-        {device, stream != nullptr ? stream : own_stream(device), own_pool(device)});
+  if (backend == nullptr) backend = new CudaBackend<T>({device, stream, own_pool(device)});
   return backend;
 }
 
@@ -218,4 +218,20 @@ void* densefield_cuda_backend(int device, void* stream, int is_double) {
   } catch (const std::exception&) {
     return nullptr;
   }
+}
+
+void* densefield_cuda_arrays(int device, void* stream) {
+  using namespace densefield;
+  if (cuda::device_problem() != nullptr) return nullptr;
+  try {
+    return cuda::arrays_on(device, static_cast<cudaStream_t>(stream));
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+int densefield_cuda_choose_device(int device) { return densefield::cuda::choose_device(device); }
+
+int densefield_cuda_device_of(const void* pointer) {
+  return densefield::cuda::device_problem() != nullptr ? -1 : densefield::cuda::device_of(pointer);
 }

@@ -50,11 +50,23 @@ const char* device_name(int device) {
   return name.c_str();
 }
 
+int choose_device(int device) {
+  int before = 0;
+  if (device_problem() != nullptr || cudaGetDevice(&before) != cudaSuccess) return -1;
+  if (device >= 0) cudaSetDevice(device);
+  return before;
+}
+
 cudaStream_t own_stream(int device) {
+  static std::mutex mutex;
+  static auto* streams = new std::map<int, cudaStream_t>;
+  const std::lock_guard lock(mutex);
+  const auto known = streams->find(device);
+  if (known != streams->end()) return known->second;
   cudaStream_t stream = nullptr;
   check(cudaSetDevice(device), "choosing the device");
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
-  return stream;
+  return (*streams)[device] = stream;
 }
 
 cudaMemPool_t own_pool(int device) {

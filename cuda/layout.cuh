@@ -26,7 +26,7 @@ inline const CudaLayout& as_cuda(const NodeLayout& layout) {
 }
 
 // Throws Error (memory) where not even the tables of a lattice would fit the device.
-std::shared_ptr<const CudaLayout> make_layout(const Grid& grid, int max_dim);
+std::shared_ptr<const CudaLayout> make_layout(const DeviceMemory&, const Grid& grid, int max_dim);
 
 // Between the caller's array, on the host or on the device, and rows on the device. Reads and
 // writes every value once; limited by memory.

@@ -20,4 +20,13 @@ DF_CUDA_ENTRY const char* densefield_cuda_device_name(int device);
 // The backend of a device that works on the caller's stream, or, for nullptr, on one of its own.
 // Lives as long as the process. nullptr if densefield_cuda_problem says why.
 DF_CUDA_ENTRY void* densefield_cuda_backend(int device, void* stream, int is_double);
+
+// The densefield::DeviceArrays of the same device and stream, or nullptr.
+DF_CUDA_ENTRY void* densefield_cuda_arrays(int device, void* stream);
+
+// Makes a device the calling thread's and returns the one before; -1 only asks.
+DF_CUDA_ENTRY int densefield_cuda_choose_device(int device);
+
+// The device whose memory a pointer is, -1 for the host's.
+DF_CUDA_ENTRY int densefield_cuda_device_of(const void* pointer);
 }

@@ -22,17 +22,22 @@ void* DeviceMemory::allocate(std::size_t num_bytes) {
 }
 
 void DeviceMemory::release(void* ptr) noexcept {
+  int before = 0;
+  cudaGetDevice(&before);
   cudaSetDevice(queue_.device);
   cudaFreeAsync(ptr, queue_.stream);
+  cudaSetDevice(before);  // a caller's, who did not ask for this
 }
 
-bool is_on_device(const void* pointer) {
+int device_of(const void* pointer) {
   cudaPointerAttributes attributes{};
   if (cudaPointerGetAttributes(&attributes, pointer) != cudaSuccess) {
     cudaGetLastError();
-    return false;
+    return -1;
   }
-  return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  const bool is_readable =
+      attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  return is_readable ? attributes.device : -1;
 }
 
 namespace {
@@ -48,7 +53,7 @@ template <typename T>
 DeviceView<T> bring_to_device(DeviceMemory& memory, NodeView<const T> from) {
   const int64_t nodes = from.num_nodes, channels = from.num_channels;
   if (nodes * channels == 0) return {{nullptr, nodes, channels, 1, nodes}, {}};
-  if (is_on_device(from.data)) return {from, {}};
+  if (device_of(from.data) >= 0) return {from, {}};
   DeviceView<T> result;
   result.copy = Buffer<T>(memory, nodes * channels);
   result.view = {result.copy.data(), nodes, channels, 1, nodes};

@@ -24,7 +24,11 @@ class DeviceMemory final : public Memory {
   explicit DeviceMemory(Queue queue) : queue_(queue) {}
 
   const Queue& queue() const { return queue_; }
-  cudaStream_t stream() const { return queue_.stream; }
+  // For a launch or copy that follows: the stream's device is made the calling thread's.
+  cudaStream_t stream() const {
+    check(cudaSetDevice(queue_.device), "choosing the device");
+    return queue_.stream;
+  }
   void* allocate(std::size_t num_bytes) override;
   void release(void* ptr) noexcept override;
   // Waits until the device has done all that was asked of it.
@@ -34,8 +38,8 @@ class DeviceMemory final : public Memory {
   Queue queue_;
 };
 
-// True for memory that kernels can read.
-bool is_on_device(const void* pointer);
+// The device whose memory it is; -1 for the host's, which kernels cannot read.
+int device_of(const void* pointer);
 
 template <typename T>
 void upload(const DeviceMemory& memory, const T* from, int64_t count, T* to) {

@@ -71,11 +71,13 @@ void store_on_device(const DeviceMemory& memory, const T* rows, const NodeView<T
 
 }  // namespace
 
-std::shared_ptr<const CudaLayout> make_layout(const Grid& grid, int max_dim) {
+std::shared_ptr<const CudaLayout> make_layout(const DeviceMemory& memory, const Grid& grid,
+                                              int max_dim) {
   const double per_node = double(sizeof(float) + sizeof(int32_t)) * (max_dim + 1);
   double needed = per_node;
   for (int64_t extent : grid.extent) needed *= double(extent);
   std::size_t num_free = 0, total = 0;
+  check(cudaSetDevice(memory.queue().device), "choosing the device");
   check(cudaMemGetInfo(&num_free, &total), "asking for the size of memory");
   if (needed > double(total))
     throw Error(Error::Kind::memory, "not enough memory on the device: about " +
@@ -97,7 +99,7 @@ void load_rows(DeviceMemory& memory, NodeView<const T> from, T* rows) {
 template <typename T>
 void store_rows(DeviceMemory& memory, const T* rows, NodeView<T> to) {
   if (to.num_nodes * to.num_channels == 0) return;
-  if (is_on_device(to.data)) return store_on_device(memory, rows, to);
+  if (device_of(to.data) >= 0) return store_on_device(memory, rows, to);
   Buffer<T> planes(memory, to.num_nodes * to.num_channels);
   store_on_device<T>(memory, rows, {planes.data(), to.num_nodes, to.num_channels, 1, to.num_nodes});
   bring_to_host(memory, planes.data(), to);

@@ -6,12 +6,16 @@
 
 namespace densefield::emulation {
 
-// nullptr where the host has not that much. Filled with what nobody wrote.
-void* allocate_device(std::size_t num_bytes) noexcept;
+// nullptr where the device has not that much left. Filled with what nobody wrote.
+void* allocate_device(int device, std::size_t num_bytes) noexcept;
 // False if it is not the start of an allocation.
 bool release_device(void* memory) noexcept;
-bool is_device_pointer(const volatile void* pointer) noexcept;
-std::size_t device_bytes_in_use() noexcept;
+// The device whose memory it is, or -1.
+int device_of_pointer(const volatile void* pointer) noexcept;
+inline bool is_device_pointer(const volatile void* pointer) noexcept {
+  return device_of_pointer(pointer) >= 0;
+}
+std::size_t device_bytes_in_use(int device) noexcept;
 
 // While one lives, all device memory may be touched. They may overlap.
 class DeviceMemoryOpen {

@@ -1,14 +1,32 @@
 #include "runtime_api.h"
 
-#include <unistd.h>
-
+#include <atomic>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
 #include "device_memory.h"
+#include "settings.h"
 
 using densefield::emulation::DeviceMemoryOpen;
 using densefield::emulation::is_device_pointer;
+using densefield::emulation::settings;
+
+namespace {
+
+thread_local int current_device = 0;
+
+// Streams and pools are numbers. CUDA's own: 0 and 1 are the default stream, 2 a thread's.
+constexpr std::uintptr_t kFirstStream = 0x10;
+std::atomic<std::uintptr_t> next_stream = kFirstStream;
+
+bool is_stream(cudaStream_t stream) {
+  const auto number = reinterpret_cast<std::uintptr_t>(stream);
+  return number <= 2 || (number >= kFirstStream && number < next_stream);
+}
+bool is_device(int device) { return device >= 0 && device < settings().num_devices; }
+
+}  // namespace
 
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
@@ -21,7 +39,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = settings().num_devices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -34,22 +52,45 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = nullptr;
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  if (!is_device(device)) return cudaErrorInvalidValue;
+  current_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = reinterpret_cast<cudaStream_t>(next_stream++);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return is_stream(stream) ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t stream) {
+  return cudaStreamSynchronize(stream);
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
+  return cudaStreamSynchronize(stream);
+}
+cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 
-cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
-  *pool = nullptr;
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
+  if (!is_device(properties->location.id)) return cudaErrorInvalidValue;
+  *pool = reinterpret_cast<cudaMemPool_t>(static_cast<std::uintptr_t>(properties->location.id) + 1);
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 
-cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t num_bytes, cudaMemPool_t,
+cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t num_bytes, cudaMemPool_t pool,
                                     cudaStream_t) {
-  *memory = densefield::emulation::allocate_device(num_bytes);
+  const int device = static_cast<int>(reinterpret_cast<std::uintptr_t>(pool)) - 1;
+  *memory = densefield::emulation::allocate_device(device, num_bytes);
   return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
@@ -75,14 +116,13 @@ cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t num_bytes, cuda
 }
 
 cudaError_t cudaMemGetInfo(std::size_t* num_free, std::size_t* total) {
-  *total = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-           static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  const std::size_t used = densefield::emulation::device_bytes_in_use();
+  *total = settings().device_bytes;
+  const std::size_t used = densefield::emulation::device_bytes_in_use(current_device);
   *num_free = used < *total ? *total - used : 0;
   return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
-  attributes->type = is_device_pointer(pointer) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
-  attributes->device = 0;
+  attributes->device = densefield::emulation::device_of_pointer(pointer);
+  attributes->type = attributes->device >= 0 ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
   return cudaSuccess;
 }

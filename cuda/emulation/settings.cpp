@@ -1,5 +1,7 @@
 #include "settings.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +23,13 @@ Settings from_environment() {
   const char* order = std::getenv("DENSEFIELD_EMULATION_ORDER");
   settings.is_reversed = order != nullptr && std::strcmp(order, "reversed") == 0;
   settings.seed = settings.is_reversed ? 0 : number_from("DENSEFIELD_EMULATION_ORDER", 0);
+  const std::size_t physical = static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
+                               static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  // More than the host has would end the process when it is touched.
+  settings.device_bytes =
+      std::min<std::size_t>(physical, number_from("DENSEFIELD_EMULATION_MEMORY", physical));
+  settings.num_devices =
+      std::max(1, static_cast<int>(number_from("DENSEFIELD_EMULATION_DEVICES", 1)));
   settings.switch_per_million = static_cast<int>(number_from("DENSEFIELD_EMULATION_SWITCHES", 0));
   return settings;
 }

@@ -8,10 +8,12 @@ namespace densefield::emulation {
 
 // From the environment when first asked for; tests may change them between two kernels.
 struct Settings {
-  int num_workers;         // DENSEFIELD_EMULATION_THREADS: host threads that blocks are spread over
-  bool is_reversed;        // DENSEFIELD_EMULATION_ORDER=reversed: the last thread runs first
-  uint64_t seed;           // DENSEFIELD_EMULATION_ORDER=<number>: random order; 0: in turn
-  int switch_per_million;  // DENSEFIELD_EMULATION_SWITCHES: atomics that let others run first
+  int num_workers;   // DENSEFIELD_EMULATION_THREADS: host threads that blocks are spread over
+  bool is_reversed;  // DENSEFIELD_EMULATION_ORDER=reversed: the last thread runs first
+  uint64_t seed;     // DENSEFIELD_EMULATION_ORDER=<number>: random order; 0: in turn
+  std::size_t device_bytes;  // DENSEFIELD_EMULATION_MEMORY: of each device; by default the host's
+  int num_devices;           // DENSEFIELD_EMULATION_DEVICES
+  int switch_per_million;    // DENSEFIELD_EMULATION_SWITCHES: atomics that let others run first
 };
 Settings& settings();
 

@@ -6,67 +6,95 @@
 
 #include "densefield/buffer.h"
 #include "densefield/error.h"
+#include "device_array.h"
 
 namespace densefield::bindings {
 namespace {
 
-// Stride in elements. NumPy strides may be no multiple of the element (a field of a record).
 template <typename T>
-int64_t element_stride(const py::array& array, int axis) {
-  const py::ssize_t bytes = array.strides(axis);
-  if (bytes % static_cast<py::ssize_t>(sizeof(T)) != 0)
-    throw Error(Error::Kind::value, "array strides must be whole elements; pass a copy()");
-  return bytes / static_cast<py::ssize_t>(sizeof(T));
+constexpr ElementType kElement = sizeof(T) == 4 ? ElementType::float32 : ElementType::float64;
+
+StridedArray view_of_numpy(const py::array& array, bool will_write) {
+  StridedArray view;
+  view.type = element_type(array.dtype());
+  view.num_axes = checked_num_axes(array.ndim());
+  const py::ssize_t itemsize = array.itemsize();
+  for (int a = 0; a < view.num_axes; ++a) {
+    view.extent[a] = array.shape(a);
+    // NumPy strides may be no multiple of the element (a field of a record).
+    if (array.strides(a) % itemsize != 0)
+      fail_value("array strides must be whole elements; pass a copy()");
+    view.stride[a] = array.strides(a) / itemsize;
+  }
+  if (will_write && !array.writeable()) fail_value("array must be writable; pass a copy()");
+  view.data = const_cast<void*>(array.data());
+  if (reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::size_t>(itemsize) != 0)
+    fail_value("array data must be aligned; pass a copy()");
+  return view;
+}
+
+StridedArray table_of(const py::object& array, bool will_write) {
+  const StridedArray view = view_of(array, will_write);
+  if (view.num_axes != 2)
+    fail_value("expected a 2-D array, got " + std::to_string(view.num_axes) + " dimensions");
+  return view;
 }
 
 template <typename T>
-void check_table(const py::array& array) {
-  if (array.ndim() != 2)
-    throw Error(Error::Kind::value,
-                "expected a 2-D array, got " + std::to_string(array.ndim()) + " dimensions");
-  if (reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) != 0)
-    throw Error(Error::Kind::value, "array data must be aligned; pass a copy()");
+NodeView<T> channels_first(const StridedArray& view) {
+  return {static_cast<T*>(view.data), view.extent[1], view.extent[0], view.stride[1],
+          view.stride[0]};
+}
+
+template <typename T>
+NodeView<T> nodes_first(const StridedArray& view) {
+  return {static_cast<T*>(view.data), view.extent[0], view.extent[1], view.stride[0],
+          view.stride[1]};
 }
 
 }  // namespace
 
-template <typename T>
-NodeView<const T> view_channels_first(const Array<T>& array) {
-  check_table<T>(array);
-  return {array.data(), array.shape(1), array.shape(0), element_stride<T>(array, 1),
-          element_stride<T>(array, 0)};
+StridedArray view_of(const py::object& array, bool will_write) {
+  if (!py::isinstance<DeviceArray>(array))
+    return view_of_numpy(py::reinterpret_borrow<py::array>(array), will_write);
+  const auto& on_device = array.cast<const DeviceArray&>();
+  if (will_write && !on_device.is_writable) fail_value("array must be writable; pass a copy");
+  return on_device.view;
 }
 
 template <typename T>
-NodeView<T> view_channels_first_writable(Array<T>& array) {
-  check_table<T>(array);
-  return {array.mutable_data(), array.shape(1), array.shape(0), element_stride<T>(array, 1),
-          element_stride<T>(array, 0)};
+bool is_array_of(py::handle object) {
+  if (py::isinstance<DeviceArray>(object))
+    return object.cast<const DeviceArray&>().view.type == kElement<T>;
+  return py::isinstance<py::array_t<T, 0>>(object);
+}
+
+template <typename T>
+NodeView<const T> view_channels_first(const Array<T>& array) {
+  return channels_first<const T>(table_of(array.object, false));
+}
+
+template <typename T>
+NodeView<T> view_channels_first_writable(const Array<T>& array) {
+  return channels_first<T>(table_of(array.object, true));
 }
 
 template <typename T>
 NodeView<const T> view_nodes_first(const Array<T>& array) {
-  check_table<T>(array);
-  return {array.data(), array.shape(0), array.shape(1), element_stride<T>(array, 0),
-          element_stride<T>(array, 1)};
+  return nodes_first<const T>(table_of(array.object, false));
 }
 
 template <typename T>
-Array<T> new_table(int64_t num_nodes, int64_t num_channels) {
-  return Array<T>({num_nodes, num_channels});
+NodeView<T> view_nodes_first_writable(const Array<T>& array) {
+  return nodes_first<T>(table_of(array.object, true));
 }
 
-template <typename T>
-NodeView<T> view_new_table(Array<T>& array) {
-  return {array.mutable_data(), array.shape(0), array.shape(1), array.shape(1), 1};
-}
-
-#define DF_INSTANTIATE(T)                                          \
-  template NodeView<const T> view_channels_first(const Array<T>&); \
-  template NodeView<T> view_channels_first_writable(Array<T>&);    \
-  template NodeView<const T> view_nodes_first(const Array<T>&);    \
-  template Array<T> new_table(int64_t, int64_t);                   \
-  template NodeView<T> view_new_table(Array<T>&);
+#define DF_INSTANTIATE(T)                                             \
+  template bool is_array_of<T>(py::handle);                           \
+  template NodeView<const T> view_channels_first(const Array<T>&);    \
+  template NodeView<T> view_channels_first_writable(const Array<T>&); \
+  template NodeView<const T> view_nodes_first(const Array<T>&);       \
+  template NodeView<T> view_nodes_first_writable(const Array<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 

@@ -71,8 +71,10 @@ void bind_conv_gradient_types(py::module_& module, const std::string& suffix) {
         return std::make_shared<Inference>(std::move(model), std::move(compatibility), view, first,
                                            returns_scores, interval);
       }))
-      .def("run", [](Inference& self, int iterations, double tolerance,
-                     Array<T> out) { return run<T>(self, iterations, tolerance, py::none(), out); })
+      .def("run",
+           [](Inference& self, int iterations, double tolerance, const Array<T>& out) {
+             return run<T>(self, iterations, tolerance, py::none(), out);
+           })
       .def("reverse", &reverse_conv<T>)
       .def_property_readonly("num_updates", &Inference::num_updates)
       .def_property_readonly("nbytes", &Inference::num_bytes);

@@ -56,7 +56,7 @@ void bind_gradient_types(py::module_& module, const std::string& suffix) {
                                            interval, returns_scores);
       }))
       .def("run",
-           [](Inference& self, int iterations, double tolerance, Array<T> out) {
+           [](Inference& self, int iterations, double tolerance, const Array<T>& out) {
              InferenceOptions<T> options;
              options.iterations = iterations;
              options.tolerance = tolerance;

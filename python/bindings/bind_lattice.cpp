@@ -1,6 +1,4 @@
 // The lattice engine for point sets, one class for each precision.
-#include <algorithm>
-
 #include "arrays.h"
 #include "bind.h"
 #include "densefield/crf.h"
@@ -10,31 +8,24 @@
 namespace densefield::bindings {
 namespace {
 
-// out = step(lattice, in) as a new (rows, channels) array.
+// out = step(in), both (rows, channels).
 template <typename T, typename Step>
-Array<T> table_from(const Array<T>& in, int64_t rows, Step step) {
+void make_table(const Array<T>& in, const Array<T>& out, Step step) {
   const NodeView<const T> from = view_nodes_first(in);
-  Array<T> out = new_table<T>(rows, from.num_channels);
-  const NodeView<T> to = view_new_table(out);
+  const NodeView<T> to = view_nodes_first_writable(out);
   const GilReleased released;
   step(from, to);
-  return out;
 }
 
-// The gradients by the values and by the features.
+// The gradients by the values, and by the features: those are added to.
 template <typename T>
-py::tuple reverse(const PointLattice<T>& self, const Array<T>& values, const Array<T>& grad_out) {
+void reverse(const PointLattice<T>& self, const Array<T>& values, const Array<T>& grad_out,
+             const Array<T>& grad_values, const Array<T>& grad_features) {
   const NodeView<const T> from = view_nodes_first(values), grad = view_nodes_first(grad_out);
-  Array<T> grad_values = new_table<T>(from.num_nodes, from.num_channels);
-  Array<T> grad_features = new_table<T>(from.num_nodes, self.lattice().dim());
-  const NodeView<T> to_values = view_new_table(grad_values);
-  const NodeView<T> to_features = view_new_table(grad_features);
-  std::fill_n(to_features.data, to_features.num_nodes * to_features.num_channels, T(0));
-  {
-    const GilReleased released;
-    self.reverse(from, grad, to_values, to_features);
-  }
-  return py::make_tuple(grad_values, grad_features);
+  const NodeView<T> to_values = view_nodes_first_writable(grad_values);
+  const NodeView<T> to_features = view_nodes_first_writable(grad_features);
+  const GilReleased released;
+  self.reverse(from, grad, to_values, to_features);
 }
 
 template <typename T>
@@ -55,29 +46,26 @@ void bind_point_lattice(py::module_& module, const char* name) {
       .def_property_readonly("nbytes",
                              [](const Lattice& self) { return self.lattice().num_bytes(); })
       .def("splat",
-           [](const Lattice& self, const Array<T>& values) {
-             return table_from(values, self.lattice().num_vertices(),
-                               [&](auto from, auto to) { self.splat(from, to); });
+           [](const Lattice& self, const Array<T>& values, const Array<T>& out) {
+             make_table(values, out, [&](auto from, auto to) { self.splat(from, to); });
            })
       .def("blur",
-           [](const Lattice& self, const Array<T>& vertices, bool reverse) {
-             return table_from(vertices, self.lattice().num_vertices(),
-                               [&](auto from, auto to) { self.blur(from, reverse, to); });
+           [](const Lattice& self, const Array<T>& vertices, bool reverse, const Array<T>& out) {
+             make_table(vertices, out, [&](auto from, auto to) { self.blur(from, reverse, to); });
            })
       .def("slice",
-           [](const Lattice& self, const Array<T>& vertices) {
-             return table_from(vertices, self.lattice().num_points(),
-                               [&](auto from, auto to) { self.slice(from, to); });
+           [](const Lattice& self, const Array<T>& vertices, const Array<T>& out) {
+             make_table(vertices, out, [&](auto from, auto to) { self.slice(from, to); });
            })
       .def("filter",
-           [](const Lattice& self, const Array<T>& values, bool transpose) {
-             return table_from(values, self.lattice().num_points(),
-                               [&](auto from, auto to) { self.filter(from, transpose, to); });
+           [](const Lattice& self, const Array<T>& values, bool transpose, const Array<T>& out) {
+             make_table(values, out, [&](auto from, auto to) { self.filter(from, transpose, to); });
            })
+      // To the host.
       .def("diagonal",
            [](const Lattice& self) {
-             Array<T> out(self.lattice().num_points());
-             T* data = out.mutable_data();
+             py::array_t<T> out(self.lattice().num_points());
+             T* const data = out.mutable_data();
              const GilReleased released;
              self.diagonal(data);
              return out;

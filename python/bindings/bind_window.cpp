@@ -44,14 +44,16 @@ void bind_window_types(py::module_& module, const std::string& suffix) {
                                return taps;
                              })
       .def("apply",
-           [](const Model& self, size_t group, const Array<T>& in, bool transpose, Array<T> out) {
+           [](const Model& self, size_t group, const Array<T>& in, bool transpose,
+              const Array<T>& out) {
              const NodeView<const T> from = view_channels_first(in);
              const NodeView<T> to = view_channels_first_writable(out);
              const GilReleased released;
              self.apply(group, from, transpose, to);
            })
+      // To the host.
       .def("diagonal",
-           [](const Model& self, size_t group, Array<T> out) {
+           [](const Model& self, size_t group, const Array<T>& out) {
              const NodeView<T> to = view_channels_first_writable(out);
              const GilReleased released;
              const Buffer<T> diagonal = self.diagonal(group);
@@ -64,7 +66,7 @@ void bind_window_types(py::module_& module, const std::string& suffix) {
       // which is added to. Returns those by its standard deviations.
       .def("reverse",
            [](const Model& self, size_t group, const Array<T>& in, const Array<T>& grad_out,
-              Array<T> grad_in, const WindowTerm<T>& term, Array<T> grad_values) {
+              const Array<T>& grad_in, const WindowTerm<T>& term, const Array<T>& grad_values) {
              const NodeView<const T> from = view_channels_first(in);
              const NodeView<const T> upstream = view_channels_first(grad_out);
              const NodeView<T> to = view_channels_first_writable(grad_in);

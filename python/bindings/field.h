@@ -50,7 +50,7 @@ inline void check_signals() {
 
 template <typename T>
 int run(Field<T>& field, int iterations, double tolerance, const py::object& callback,
-        Array<T> out) {
+        const Array<T>& out) {
   InferenceOptions<T> options;
   options.iterations = iterations;
   options.tolerance = tolerance;
@@ -89,15 +89,16 @@ void bind_field(py::module_& module, const std::string& name, Make make) {
         const GilReleased released;
         return make(std::move(model), compatibility, view, flags...);
       }))
-      .def("run", [](F& self, int iterations, double tolerance, const py::object& callback,
-                     Array<T> out) { return run<T>(self, iterations, tolerance, callback, out); })
+      .def("run",
+           [](F& self, int iterations, double tolerance, const py::object& callback,
+              const Array<T>& out) { return run<T>(self, iterations, tolerance, callback, out); })
       .def("update",
            [](F& self, bool wants_change) {
              const GilReleased released;
              return self.update(wants_change);
            })
       .def("store",
-           [](const F& self, Array<T> out) {
+           [](const F& self, const Array<T>& out) {
              const NodeView<T> view = view_channels_first_writable(out);
              const GilReleased released;
              self.store_marginals(view);

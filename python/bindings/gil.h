@@ -3,11 +3,14 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include "devices.h"
+
 namespace densefield::bindings {
 
-// Releases the GIL while it lives. At interpreter exit Python ends a daemon thread that asks
-// for the GIL back by unwinding it, which must not happen here: the frames above own Python
-// objects that nobody may touch any more. Such a thread sleeps until the process is gone.
+// Around a call of the core: releases the GIL while it lives. At interpreter exit Python ends a
+// daemon thread that asks for the GIL back by unwinding it, which must not happen here: the frames
+// above own Python objects that nobody may touch any more. Such a thread sleeps until the process
+// is gone.
 class GilReleased {
  public:
   GilReleased() : state_(PyEval_SaveThread()) {}
@@ -22,6 +25,7 @@ class GilReleased {
   }
 
  private:
+  DeviceKept device_;
   PyThreadState* state_;
 };
 

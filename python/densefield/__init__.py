@@ -2,13 +2,14 @@
 
 import logging
 
-from densefield._densefield import __version__
+from densefield._densefield import DeviceArray, __version__
 from densefield._threads import get_num_threads, num_threads, set_num_threads
 from densefield.compatibility import Potts
 from densefield.conv_crf import ConvCRF
 from densefield.conv_gradients import ConvGradients, ConvInferenceVjp
 from densefield.conv_inference import PreparedConvCRF
 from densefield.crf import DenseCRF
+from densefield.device_arrays import to_device
 from densefield.fitting import FitResult, FitStep, fit
 from densefield.gradients import Gradients, InferenceVjp, SigmaGradient
 from densefield.inference import PreparedCRF
@@ -28,6 +29,7 @@ __all__ = [
     "ConvGradients",
     "ConvInferenceVjp",
     "DenseCRF",
+    "DeviceArray",
     "Features",
     "FitResult",
     "FitStep",
@@ -49,6 +51,7 @@ __all__ = [
     "refine",
     "set_num_threads",
     "system_info",
+    "to_device",
     "unary_from_labels",
     "unary_from_logits",
     "unary_from_probabilities",

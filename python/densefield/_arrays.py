@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from densefield import device_arrays
+from densefield._densefield import DeviceArray
+from densefield._densefield import count_non_finite as count_non_finite_on_device
+from densefield.device_arrays import as_device_array, device_of
+
+# On a device a DeviceArray stands in for NumPy's: it has shape, dtype and ndim too, and the
+# functions below that take a FloatArray take it.
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
 
@@ -21,6 +28,12 @@ def as_plain_array(name: str, array: Any) -> npt.NDArray[Any]:
         raise TypeError(
             f"{name} must be a plain array, got a masked array; "
             f"fill the masked values first, for example with {name}.filled(value)"
+        )
+    where = device_of(array)
+    if where is not None:
+        raise TypeError(
+            f"{name} is on {where}, and this needs an array in host memory; copy it there first, "
+            f"as {name}.cpu() does in PyTorch and {name}.get() in CuPy"
         )
     try:
         return np.asarray(array)
@@ -57,6 +70,26 @@ def as_float_array(
     return result
 
 
+def as_floats_in_place(
+    name: str, array: Any, *, check_finite: bool = True, can_skip: bool = True
+) -> FloatArray:
+    """Return the same of an array on the host or, for a DeviceArray, on its device."""
+    if not isinstance(array, DeviceArray):
+        return as_float_array(name, array, check_finite=check_finite, can_skip=can_skip)
+    on_device = cast("FloatArray", device_arrays.as_float(array))
+    if check_finite and array.dtype.kind in "fV":  # V: bfloat16
+        check_all_finite(name, on_device, can_skip=can_skip)
+    return on_device
+
+
+def own_copy(name: str, array: Any) -> Any:
+    """Return a copy that the caller cannot change, on a device as float32 or float64."""
+    if isinstance(array, DeviceArray):
+        is_double = array.dtype == np.float64
+        return device_arrays.converted(array, np.float64 if is_double else np.float32)
+    return np.array(as_plain_array(name, array))
+
+
 def has_whole_steps(array: npt.NDArray[Any]) -> bool:
     """Whether the core can read it in place: native, aligned, strides of whole elements."""
     itemsize = array.dtype.itemsize
@@ -72,10 +105,13 @@ def as_precision(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArr
     """Return the array in the precision of the tables, as it is where it has that already."""
     if array.dtype == dtype:
         return array
-    with np.errstate(over="ignore"):
-        result: FloatArray = array.astype(dtype)
+    if isinstance(array, DeviceArray):
+        result = cast("FloatArray", device_arrays.converted(array, dtype))
+    else:
+        with np.errstate(over="ignore"):
+            result = array.astype(dtype)
     if array.dtype.itemsize > dtype.itemsize:
-        beyond = int(np.isinf(result).sum()) - int(np.isinf(array).sum())
+        beyond = count_non_finite(result) - count_non_finite(array)
         if beyond:
             raise ValueError(
                 f"{name} must fit {dtype}, got {beyond} values beyond {np.finfo(dtype).max:.3g}; "
@@ -85,7 +121,9 @@ def as_precision(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArr
 
 
 def count_non_finite(array: FloatArray) -> int:
-    """Return the number of NaN and infinite values."""
+    """Return the number of NaN and infinite values; on a device this waits for them."""
+    if isinstance(array, DeviceArray):
+        return count_non_finite_on_device([array])[0]
     # A sum is finite only if all terms are, and costs a quarter of isfinite(); float32 sums
     # may overflow, so a sum that is not finite is looked at again.
     with np.errstate(all="ignore"):
@@ -96,11 +134,15 @@ def count_non_finite(array: FloatArray) -> int:
 
 def check_all_finite(name: str, array: FloatArray, *, can_skip: bool = True) -> None:
     """Raise ValueError with the number of NaN and infinite values, if there are any."""
-    count = count_non_finite(array)
+    refuse_non_finite(name, count_non_finite(array), array.size, can_skip=can_skip)
+
+
+def refuse_non_finite(name: str, count: int, size: int, *, can_skip: bool = True) -> None:
+    """Raise ValueError if some values were found to be NaN or infinite."""
     if count:
         raise ValueError(
-            f"{name} must be finite, got {count} NaN or infinite values of {array.size}; "
-            f"replace them, for example with numpy.nan_to_num"
+            f"{name} must be finite, got {count} NaN or infinite values of {size}; "
+            f"replace them, for example with nan_to_num of the array's library"
             + (", or skip this check with check_finite=False" if can_skip else "")
         )
 
@@ -190,8 +232,9 @@ def as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def as_labels(labels: Any, way_out: str) -> npt.NDArray[Any]:
-    """Return an array of integers; booleans count as 0 and 1."""
-    given = as_plain_array("labels", labels)
+    """Return an array of integers in host memory; booleans count as 0 and 1."""
+    on_host = labels.numpy() if isinstance(labels, DeviceArray) else labels
+    given = as_plain_array("labels", on_host)
     if given.dtype.kind not in "iub":
         raise TypeError(f"labels must be integers, got dtype {given.dtype}; {way_out}")
     return given
@@ -245,14 +288,48 @@ def axis_index(name: str, axis: Any, ndim: int) -> int:
 
 def channels_first(array: FloatArray, axis: int) -> FloatArray:
     """Return a (channels, nodes) array: a view where the strides allow, else one copy."""
+    if isinstance(array, DeviceArray):
+        return cast("FloatArray", device_arrays.channels_first(array, axis))
     moved = np.moveaxis(array, axis, 0)
     # Not reshape(channels, -1), which cannot tell the size of an empty array.
     table: FloatArray = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
     return table
 
 
+def with_last_axis(array: FloatArray) -> FloatArray:
+    """Return a view with one more axis of one entry."""
+    if isinstance(array, DeviceArray):
+        return cast("FloatArray", device_arrays.with_last_axis(array))
+    return array[..., None]
+
+
+def copy_back(table: FloatArray, result: FloatArray, axis: int) -> None:
+    """Fill `result` from its (channels, nodes) form, if that had to be a copy."""
+    if isinstance(result, DeviceArray):
+        device_arrays.copy_back(as_device_array(table), result, axis)
+    elif not np.may_share_memory(table, result):  # a copy lies elsewhere altogether
+        labels_first = np.moveaxis(result, axis, 0)
+        labels_first[...] = table.reshape(labels_first.shape)
+
+
+def negate(values: FloatArray, out: FloatArray) -> None:
+    """Write the negative values to another array."""
+    if isinstance(out, DeviceArray):
+        out._copy_from(as_device_array(values), -1.0)
+    else:
+        np.negative(values, out=out)
+
+
 def check_out(out: FloatArray, shape: Shape, dtype: np.dtype[Any]) -> None:
     """Raise unless a result of that shape and dtype can be written to the array in place."""
+    if isinstance(out, DeviceArray):
+        if out.shape != shape or out.dtype != dtype or not out._is_writable:
+            raise ValueError(
+                f"out must be a writable {dtype} array of shape {shape}, got "
+                f"{'' if out._is_writable else 'read-only '}{out.dtype} {out.shape}; make it with "
+                f"empty() of the array's library"
+            )
+        return
     way_out = f"make it with numpy.empty({shape}, numpy.{dtype})"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a plain numpy array, got {type(out).__name__}; {way_out}")

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from densefield._arrays import FloatArray, as_choice, as_count, as_float_array, as_number
 from densefield._devices import Device
+from densefield._model import Output
 from densefield.compatibility import CompatibilityLike
 from densefield.conv_gradients import ConvInferenceVjp
 from densefield.conv_inference import PreparedConvCRF
 from densefield.conv_reference_config import options_from_config
 from densefield.conv_tiles import infer_in_tiles
-from densefield.crf import DenseCRF, Output
+from densefield.crf import DenseCRF
 from densefield.gradients import Checkpoint
 from densefield.kernels import Kernel, Normalization
 from densefield.stepping import Callback

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from densefield._arrays import FloatArray, Shape, channels_first
+from densefield._arrays import FloatArray, Shape, channels_first, copy_back
+from densefield._place import Place
 from densefield.compatibility import Potts
 from densefield.gradients import (
     Gradients,
@@ -18,7 +19,6 @@ from densefield.gradients import (
     SigmaGradient,
     Wanted,
 )
-from densefield.stepping import copy_back
 
 if TYPE_CHECKING:
     from densefield._densefield import (
@@ -94,9 +94,11 @@ class ConvInferenceVjp(InferenceVjp):
         self._recorded = core
         self._weighted = weighted
 
-    def _reverse(self, wanted: frozenset[Wanted], upstream: FloatArray) -> ConvGradients:
+    def _reverse(
+        self, place: Place, wanted: frozenset[Wanted], upstream: FloatArray
+    ) -> ConvGradients:
         prepared = cast("PreparedConvCRF", self._prepared)
-        reverse = _ConvReverse(prepared, wanted, self._shape, self._axis)
+        reverse = _ConvReverse(prepared, place, wanted, self._shape, self._axis)
         return reverse.run_groups(self._recorded, upstream, self._weighted)
 
 
@@ -118,16 +120,17 @@ class _ConvReverse(Reverse):
                 by_unary_weight = weighted.reverse(weighted.log_p, weighted.log_p)[1]
         else:
             upstream = channels_first(grad_result, self._axis)
-            wants_unary = self._unary is not None or weighted is not None
-            table = np.empty(upstream.shape, grad_result.dtype) if wants_unary else None
-            start = np.empty_like(table) if table is not None and weighted is not None else None
+            own = None if self._unary is None else channels_first(self._unary, self._axis)
             requests = [self._group_request(g) for g in range(len(self._prepared.groups))]
-            parts = core.reverse(upstream, table, start, requests)
-            if weighted is not None and table is not None and start is not None:
-                table, by_unary_weight = weighted.reverse(table, start)
-            if self._unary is not None and table is not None:
-                own = channels_first(self._unary, self._axis)
-                own[...] = table
+            if weighted is None:
+                parts = core.reverse(upstream, own, None, requests)
+            else:
+                table, start = np.empty((2, *upstream.shape), grad_result.dtype)
+                parts = core.reverse(upstream, table, start, requests)
+                by_unary, by_unary_weight = weighted.reverse(table, start)
+                if own is not None:
+                    own[...] = by_unary
+            if self._unary is not None and own is not None:
                 copy_back(own, self._unary, self._axis)
         self._finish_image()
         return self._named_groups(parts, by_unary_weight)
@@ -183,11 +186,11 @@ class _ConvReverse(Reverse):
                 by_own[group.indices[0]] = by_array
         wants_mu = "compatibility" in self._wanted
         return ConvGradients(
-            unary=self._unary,
-            image=self._image,
+            unary=self._given_back(self._unary),
+            image=self._given_back(self._image),
             weights=by_weight if "weights" in self._wanted else None,
             sigmas=tuple(sigmas) if "sigmas" in self._wanted else None,
-            features=self._features if "features" in self._wanted else None,
+            features=self._features_given_back(),
             compatibility=of_model if wants_mu else None,
             kernel_compatibility=tuple(by_own) if wants_mu else None,
             unary_weight=unary_weight,

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from densefield import _densefield
-from densefield._arrays import FloatArray, Shape, channels_first
+from densefield._arrays import FloatArray, Shape, channels_first, copy_back
+from densefield._place import HOST, Place
 from densefield.compatibility import Checked, CompatibilityTerms, Potts, compatibility_terms
 from densefield.conv_gradients import ConvInferenceVjp, WeightedUnary
 from densefield.gradients import Checkpoint, checkpoint_interval
-from densefield.inference import LatticeSize, PreparedCRF
+from densefield.inference import PreparedCRF
 from densefield.kernels import Kernel
-from densefield.stepping import copy_back
+from densefield.lattice import LatticeSize
 from densefield.window import check_window_grid
 
 if TYPE_CHECKING:
@@ -94,6 +95,17 @@ def log_softmax(scores: FloatArray) -> FloatArray:
     return result
 
 
+def only_on_host(unary: FloatArray) -> FloatArray:
+    """Raise if the published options were to be computed of an array on a device."""
+    if isinstance(unary, _densefield.DeviceArray):
+        raise RuntimeError(
+            f"unary is on {unary.device}, but unary_weight, start_from='log_marginals' and "
+            f"output='scores' of a ConvCRF need it in host memory; copy it there and use "
+            f"device={unary.device!r}"
+        )
+    return unary
+
+
 class PreparedConvCRF(PreparedCRF):
     """A `ConvCRF` bound to an image: merged window weights, ready for any unary.
 
@@ -111,6 +123,7 @@ class PreparedConvCRF(PreparedCRF):
         channel_axis: int | None,
         dtype: npt.DTypeLike,
         check_finite: bool,
+        place: Place = HOST,
         phase: list[int] | None = None,  # of a tile, whose cells are those of its image
     ) -> None:
         self._phase = phase
@@ -123,6 +136,7 @@ class PreparedConvCRF(PreparedCRF):
             channel_axis=channel_axis,
             dtype=dtype,
             check_finite=check_finite,
+            place=place,
         )
 
     @property
@@ -133,7 +147,7 @@ class PreparedConvCRF(PreparedCRF):
     def __repr__(self) -> str:
         return f"PreparedConvCRF(shape={self.shape}, dtype={self.dtype}, nbytes={self.nbytes})"
 
-    def _build(self, channels: FloatArray | None) -> Any:
+    def _build(self, channels: FloatArray | None, place: Place) -> Any:
         check_window_grid(self.shape)
         double = self.dtype == np.float64
         term = _densefield.WindowTermF64 if double else _densefield.WindowTermF32
@@ -150,7 +164,7 @@ class PreparedConvCRF(PreparedCRF):
                         f"above about 100 a kernel alone decides"
                     )
                 mode = kernel.normalization or self.crf.normalization
-                terms.append(term(*self._features(kernel, channels), mode, weight))
+                terms.append(term(*self._features(kernel, channels, place), mode, weight))
             self.terms.append(terms)
         crf = self.crf
         phase = cell_phase(self.shape, crf.downsampling) if self._phase is None else self._phase
@@ -182,7 +196,7 @@ class PreparedConvCRF(PreparedCRF):
         scores = self.crf.output == "scores"
         if not self.crf.has_published_options:
             return kind(core, terms, table, scores)
-        log_p = log_softmax(-table)
+        log_p = log_softmax(-only_on_host(table))
         field = kind(core, terms, self._weighted_unary(log_p), scores)
         field.load(self._start(log_p))
         return field
@@ -199,12 +213,26 @@ class PreparedConvCRF(PreparedCRF):
         checkpoint: Checkpoint = "store",
     ) -> tuple[FloatArray, ConvInferenceVjp]:
         """Approximate marginals or scores and the way back from them; see `ConvCRF.infer_vjp`."""
-        values, axis = self._unary(unary, label_axis, check_finite)
+        result, vjp = super().infer_vjp(
+            unary, label_axis=label_axis, check_finite=check_finite, checkpoint=checkpoint
+        )
+        return result, cast("ConvInferenceVjp", vjp)
+
+    def _infer_vjp(
+        self,
+        place: Place,
+        unary: npt.ArrayLike,
+        label_axis: int,
+        check_finite: bool,
+        checkpoint: Checkpoint,
+    ) -> tuple[FloatArray, ConvInferenceVjp]:
+        values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
         interval = checkpoint_interval(checkpoint, self.crf.iterations)
         terms = self._compatibility(values.shape[axis])
-        result = self._result(values.shape, None)
+        result = self._result(place, values.shape, None)
         table, start, weighted = channels_first(values, axis), None, None
         if self.crf.has_published_options:
+            table = only_on_host(table)
             log_p = log_softmax(-table) if table.size else np.zeros(table.shape, self.dtype)
             table, start = self._weighted_unary(log_p), self._start(log_p)
             from_log = self.crf.start_from == "log_marginals"
@@ -223,7 +251,8 @@ class PreparedConvCRF(PreparedCRF):
             out = channels_first(result, axis)
             recorded.run(self.crf.iterations, self.crf.tolerance, out)
             copy_back(out, result, axis)
-        return result, ConvInferenceVjp(self, recorded, values.shape, axis, weighted)
+        vjp = ConvInferenceVjp(self, recorded, values.shape, axis, weighted)
+        return place.given_back(result), vjp
 
     def _weighted_unary(self, log_p: FloatArray) -> FloatArray:
         weight = np.asarray(self.crf.unary_weight, self.dtype)
@@ -239,7 +268,7 @@ class PreparedConvCRF(PreparedCRF):
         self, unary: FloatArray, marginals: FloatArray, axis: int
     ) -> tuple[float, float, float, float]:
         if self._core is not None and self.crf.has_published_options:
-            weighted = self._weighted_unary(log_softmax(-channels_first(unary, axis)))
+            weighted = self._weighted_unary(log_softmax(-channels_first(only_on_host(unary), axis)))
             labels_first = np.moveaxis(unary, axis, 0).shape
             unary = np.moveaxis(weighted.reshape(labels_first), 0, axis)
         return super()._energy_terms(unary, marginals, axis)

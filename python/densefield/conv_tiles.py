@@ -92,7 +92,7 @@ def infer_in_tiles(
             "tile needs a fixed number of iterations: it cannot be used with a callback or a "
             "tolerance above 0; leave out one of them"
         )
-    energies = as_plain_array("unary", unary)
+    energies = as_plain_array("unary", unary)  # tiles are cut on the host
     _check_real("unary", energies)
     grid = PreparedConvCRF.grid_of(energies, label_axis)
     axis = axis_index("label_axis", label_axis, energies.ndim)

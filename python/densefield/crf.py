@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from densefield._arrays import (
     FloatArray,
-    as_choice,
-    as_count,
-    as_flag,
-    as_float_array,
-    as_number,
-    as_plain_array,
+    as_floats_in_place,
+    own_copy,
 )
-from densefield._devices import Device, check_device
-from densefield.compatibility import Checked, CompatibilityLike, Potts, check_compatibility
+from densefield._model import Model
+from densefield._place import Place, place_of
 from densefield.gradients import Checkpoint, InferenceVjp
 from densefield.inference import PreparedCRF
-from densefield.kernels import Kernel, Normalization, check_kernels, check_normalization
+from densefield.kernels import Features
 from densefield.stepping import Callback, Inference
 from densefield.stored_model import StoredModel
 
-Output: TypeAlias = Literal["marginals", "scores"]
 
-_OUTPUTS = ("marginals", "scores")
-
-_MAX_ITERATIONS = 2**31 - 1  # the core counts in 32 bits
-
-
-class DenseCRF(StoredModel):
+class DenseCRF(Model, StoredModel):
     """Fully connected CRF with Gaussian pairwise kernels, solved by mean field.
 
     ``E(x) = sum_i U[x_i, i] + sum_{i<j} mu(x_i, x_j) * sum_m w_m k_m(f_i, f_j)``; inference
@@ -60,10 +51,11 @@ class DenseCRF(StoredModel):
         ``"scores"``: what the last softmax would be taken of, for losses that take logits. Potts
         counts as ``-w [l = l']`` there, which moves all labels of a node alike.
         Excludes `tolerance` and a callback, which look at marginals.
-    device : {"cpu", "cuda"}, optional
-        Where tables are built and inferences run; arrays are copied there and back. The CPU
-        unless given. A device that cannot be used is a RuntimeError at the first inference,
-        with the reason that `system_info` gives too.
+    device : str, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where tables are built and inferences run; NumPy's
+        arrays are copied there and back. Unless given, where the arrays are: arrays on a GPU
+        stay there. A device that cannot be used is a RuntimeError at the first inference, with
+        the reason that `system_info` gives too.
 
     Raises
     ------
@@ -92,71 +84,6 @@ class DenseCRF(StoredModel):
     """
 
     _prepared_class: type[PreparedCRF] = PreparedCRF
-
-    def __init__(
-        self,
-        kernels: Sequence[Kernel],
-        *,
-        compatibility: CompatibilityLike | None = None,
-        normalization: Normalization = "symmetric",
-        iterations: int = 10,
-        exclude_self: bool = False,
-        tolerance: float = 0.0,
-        output: Output = "marginals",
-        device: Device | None = None,
-    ) -> None:
-        self._kernels = check_kernels(kernels)
-        self._compatibility: Checked = check_compatibility(
-            Potts() if compatibility is None else compatibility
-        )
-        self._normalization = check_normalization(normalization)
-        self._iterations = as_count("iterations", iterations, maximum=_MAX_ITERATIONS)
-        self._exclude_self = as_flag("exclude_self", exclude_self)
-        self._tolerance = as_number("tolerance", tolerance, minimum=0)
-        self._output: Output = (
-            "scores" if as_choice("output", output, _OUTPUTS) == "scores" else "marginals"
-        )
-        self._device = check_device(device)
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """The pairwise kernels."""
-        return self._kernels
-
-    @property
-    def compatibility(self) -> Checked:
-        """Potts, or the (C,) or (C, C) array."""
-        return self._compatibility
-
-    @property
-    def normalization(self) -> Normalization:
-        """How kernels are normalised."""
-        return self._normalization
-
-    @property
-    def iterations(self) -> int:
-        """Mean-field updates of `infer`."""
-        return self._iterations
-
-    @property
-    def exclude_self(self) -> bool:
-        """Whether a node's own marginal is left out of its message."""
-        return self._exclude_self
-
-    @property
-    def tolerance(self) -> float:
-        """The change of marginals below which `infer` stops; 0 never."""
-        return self._tolerance
-
-    @property
-    def output(self) -> Output:
-        """What `infer` returns."""
-        return self._output
-
-    @property
-    def device(self) -> Device | None:
-        """Where inferences run; None is the CPU."""
-        return self._device
 
     def __repr__(self) -> str:
         device = "" if self.device is None else f", device={self.device!r}"
@@ -204,16 +131,18 @@ class DenseCRF(StoredModel):
         TypeError, ValueError
             If the image or shape is missing, does not fit the kernels, or is not finite.
         """
-        # A copy: gradients look at the values again, whatever becomes of the caller's array.
-        own = None if image is None else np.array(as_plain_array("image", image))
-        return self._prepared_class(
-            self,
-            own,
-            shape=shape,
-            channel_axis=channel_axis,
-            dtype=dtype,
-            check_finite=check_finite,
-        )
+        with self._place_of(image=image) as place:
+            # A copy: gradients look at the values again, whatever becomes of the caller's array.
+            own = None if image is None else own_copy("image", place.take("image", image))
+            return self._prepared_class(
+                self,
+                own,
+                shape=shape,
+                channel_axis=channel_axis,
+                dtype=dtype,
+                check_finite=check_finite,
+                place=place,
+            )
 
     def infer(
         self,
@@ -232,7 +161,8 @@ class DenseCRF(StoredModel):
         ----------
         unary : (C, *grid) or, for point sets, (C, N) array of float
             Energies, see `unary_from_probabilities`; grids of 1 to 3 dimensions and more.
-            float64 is computed in float64, all else in float32.
+            float64 is computed in float64, all else in float32. If it is on a GPU, everything
+            must be, and is computed and returned there: see the page on devices.
         image : (*grid, channels) or (*grid) array, optional
             What the bilateral kernels look at; values as they are, uint8 is 0..255.
         label_axis : int, default 0
@@ -251,21 +181,23 @@ class DenseCRF(StoredModel):
         Returns
         -------
         ndarray, shape of the unary, float32 or float64
-            Marginals, which sum to 1 over the labels, or scores. `out` itself if given.
+            Marginals, which sum to 1 over the labels, or scores. `out` itself if given. For
+            arrays on a GPU, an array of the unary's library, or a `DeviceArray`.
 
         Raises
         ------
         TypeError, ValueError
             If an argument has the wrong type, shape or value.
+        RuntimeError
+            If arrays are on different devices, or a device cannot be used.
         MemoryError
             If the tables would not fit; the text says how many bytes.
         KeyboardInterrupt
             On Ctrl-C, between two updates.
         """
-        prepared, values = self._prepare_for(unary, image, label_axis, channel_axis, check_finite)
-        return prepared.infer(
-            values, label_axis=label_axis, out=out, callback=callback, check_finite=False
-        )
+        inputs = (unary, image, label_axis, channel_axis, check_finite)
+        with self._prepared_for(*inputs, out=out) as (prepared, place, values):
+            return prepared._infer(place, values, label_axis, out, callback, False)
 
     def infer_vjp(
         self,
@@ -305,11 +237,9 @@ class DenseCRF(StoredModel):
         >>> bool(vjp([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]).weights[0] > 0)
         True
         """
-        own = None if image is None else np.array(as_plain_array("image", image))
-        prepared, values = self._prepare_for(unary, own, label_axis, channel_axis, check_finite)
-        return prepared.infer_vjp(
-            values, label_axis=label_axis, check_finite=False, checkpoint=checkpoint
-        )
+        inputs = (unary, image, label_axis, channel_axis, check_finite)
+        with self._prepared_for(*inputs, keeps_image=True) as (prepared, place, values):
+            return prepared._infer_vjp(place, values, label_axis, False, checkpoint)
 
     def start(
         self,
@@ -321,8 +251,9 @@ class DenseCRF(StoredModel):
         check_finite: bool = True,
     ) -> Inference:
         """Start an inference whose updates you make yourself; arguments as for `infer`."""
-        prepared, values = self._prepare_for(unary, image, label_axis, channel_axis, check_finite)
-        return prepared.start(values, label_axis=label_axis, check_finite=False)
+        inputs = (unary, image, label_axis, channel_axis, check_finite)
+        with self._prepared_for(*inputs) as (prepared, place, values):
+            return prepared._start_at(place, values, label_axis, False)
 
     def kl_divergence(
         self,
@@ -350,8 +281,9 @@ class DenseCRF(StoredModel):
         -------
         float
         """
-        prepared, values = self._prepare_for(unary, image, label_axis, channel_axis, check_finite)
-        return prepared.kl_divergence(q, values, label_axis=label_axis, check_finite=check_finite)
+        inputs = (unary, image, label_axis, channel_axis, check_finite)
+        with self._prepared_for(*inputs, q=q) as (prepared, place, values):
+            return prepared._kl_divergence(place, q, values, label_axis, check_finite)
 
     def energy(
         self,
@@ -376,25 +308,43 @@ class DenseCRF(StoredModel):
         -------
         float
         """
-        prepared, values = self._prepare_for(unary, image, label_axis, channel_axis, check_finite)
-        return prepared.energy(labels, values, label_axis=label_axis, check_finite=False)
+        inputs = (unary, image, label_axis, channel_axis, check_finite)
+        with self._prepared_for(*inputs, labels=labels) as (prepared, place, values):
+            return prepared._energy(place, labels, values, label_axis, False)
 
-    def _prepare_for(
+    def _place_of(self, **arrays: Any) -> contextlib.AbstractContextManager[Place]:
+        """Find where a call's arrays and those of the kernels are."""
+        own = {
+            f"kernels[{m}].array": kernel.array
+            for m, kernel in enumerate(self.kernels)
+            if isinstance(kernel, Features)
+        }
+        return place_of(self.device, {**arrays, **own})
+
+    @contextlib.contextmanager
+    def _prepared_for(
         self,
         unary: npt.ArrayLike,
         image: npt.ArrayLike | None,
         label_axis: int,
         channel_axis: int | None,
         check_finite: bool,
-    ) -> tuple[PreparedCRF, FloatArray]:
-        values = as_float_array("unary", unary, check_finite=check_finite)
-        grid = PreparedCRF.grid_of(values, label_axis)
-        prepared = self._prepared_class(
-            self,
-            image,
-            shape=grid,
-            channel_axis=channel_axis,
-            dtype=values.dtype,
-            check_finite=check_finite,
-        )
-        return prepared, values
+        *,
+        keeps_image: bool = False,
+        **others: Any,
+    ) -> Iterator[tuple[PreparedCRF, Place, FloatArray]]:
+        """Prepare for one unary where the call's arrays are; `others` are all but these two."""
+        with self._place_of(**others, unary=unary, image=image) as place:
+            energies, pixels = place.take("unary", unary), place.take("image", image)
+            check_finite = place.check_finite(check_finite, unary=energies, image=pixels)
+            values = as_floats_in_place("unary", energies, check_finite=check_finite)
+            prepared = self._prepared_class(
+                self,
+                own_copy("image", pixels) if keeps_image and pixels is not None else pixels,
+                shape=PreparedCRF.grid_of(values, label_axis),
+                channel_axis=channel_axis,
+                dtype=values.dtype,
+                check_finite=check_finite,
+                place=place,
+            )
+            yield prepared, place, values

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from densefield import _densefield
 from densefield._arrays import (
     FloatArray,
     Shape,
-    as_float_array,
+    as_floats_in_place,
     as_precision,
     channels_first,
+    copy_back,
 )
+from densefield._place import Place
 from densefield.compatibility import Checked, Potts
 from densefield.kernels import Bilateral, Features, Gaussian, Kernel
-from densefield.stepping import copy_back
 
 if TYPE_CHECKING:
     from densefield._densefield import _KernelSpec, _RecordedInference
@@ -122,24 +122,6 @@ def compatibility_gradient(
     return float(np.vdot(checked, by_array)), weight * by_array
 
 
-class ImageSource(NamedTuple):
-    """Where an image's channels came from, to bring their gradient back there."""
-
-    shape: Shape
-    channel_axis: int | None  # None: the image has no channels
-
-    def table(self, image: FloatArray) -> FloatArray:
-        """Return an image of that shape as (channels, nodes)."""
-        if self.channel_axis is None:
-            return image.reshape(1, -1)
-        return channels_first(image, self.channel_axis)
-
-    def copy_back(self, table: FloatArray, image: FloatArray) -> None:
-        """Fill the image from `table`, if that had to be a copy."""
-        if self.channel_axis is not None:
-            copy_back(table, image, self.channel_axis)
-
-
 class InferenceVjp:
     """The way back through one inference: call it with the gradient by the marginals.
 
@@ -206,38 +188,48 @@ class InferenceVjp:
             On Ctrl-C, between two updates.
         """
         wanted = as_wanted(wants)
-        values = as_float_array("grad_q", grad_q, check_finite=check_finite)
-        if values.shape != self._shape:
-            raise ValueError(
-                f"grad_q must have the shape of the marginals, {self._shape}, got {values.shape}"
-            )
-        upstream = as_precision("grad_q", values, self._prepared.dtype)
-        return self._reverse(wanted, upstream)
+        with self._prepared._home.place_of(grad_q=grad_q) as place:
+            given = place.take("grad_q", grad_q)
+            values = as_floats_in_place("grad_q", given, check_finite=check_finite)
+            if values.shape != self._shape:
+                raise ValueError(
+                    f"grad_q must have the shape of the marginals, {self._shape}, "
+                    f"got {values.shape}"
+                )
+            upstream = as_precision("grad_q", values, self._prepared.dtype)
+            return self._reverse(place, wanted, upstream)
 
-    def _reverse(self, wanted: frozenset[Wanted], upstream: FloatArray) -> Gradients:
-        return Reverse(self._prepared, wanted, self._shape, self._axis).run(self._core, upstream)
+    def _reverse(self, place: Place, wanted: frozenset[Wanted], upstream: FloatArray) -> Gradients:
+        reverse = Reverse(self._prepared, place, wanted, self._shape, self._axis)
+        return reverse.run(self._core, upstream)
 
 
 class Reverse:
     """One call of the reverse pass: arrays for the core to fill, and their names after."""
 
     def __init__(
-        self, prepared: PreparedCRF, wanted: frozenset[Wanted], shape: Shape, axis: int
+        self,
+        prepared: PreparedCRF,
+        place: Place,
+        wanted: frozenset[Wanted],
+        shape: Shape,
+        axis: int,
     ) -> None:
         self._prepared = prepared
+        self._place = place
         self._wanted = wanted
         self._axis = axis
         self._kernels = prepared.crf.kernels
         dtype = prepared.dtype
-        self._unary = _densefield.new_result(dtype, shape) if "unary" in wanted else None
+        self._unary = place.empty(shape, dtype) if "unary" in wanted else None
         looks_at_image = any(isinstance(kernel, Bilateral) for kernel in self._kernels)
         self._image: FloatArray | None = None
         self._image_table: FloatArray | None = None
         if "image" in wanted and looks_at_image and prepared._image_source is not None:
-            self._image = np.zeros(prepared._image_source.shape, dtype)
+            self._image = place.zeros(prepared._image_source.shape, dtype)
             self._image_table = prepared._image_source.table(self._image)
         self._features = tuple(
-            np.zeros(kernel.array.shape, dtype)
+            place.zeros(kernel.array.shape, dtype)
             if isinstance(kernel, Features) and "features" in wanted
             else None
             for kernel in self._kernels
@@ -261,6 +253,14 @@ class Reverse:
         source = self._prepared._image_source
         if source is not None and self._image is not None and self._image_table is not None:
             source.copy_back(self._image_table, self._image)
+
+    def _given_back(self, result: FloatArray | None) -> FloatArray | None:
+        return None if result is None else self._place.given_back(result)
+
+    def _features_given_back(self) -> tuple[FloatArray | None, ...] | None:
+        if "features" not in self._wanted:
+            return None
+        return tuple(self._given_back(features) for features in self._features)
 
     def _request(self, m: int) -> tuple[_KernelSpec | None, FloatArray | None]:
         """Return what the core differentiates kernel m by, and where node values go."""
@@ -310,11 +310,11 @@ class Reverse:
         wants_mu = "compatibility" in self._wanted
         sigmas = tuple(self._sigmas(k, p[1]) for k, p in zip(self._kernels, parts, strict=True))
         return Gradients(
-            unary=self._unary,
-            image=self._image,
+            unary=self._given_back(self._unary),
+            image=self._given_back(self._image),
             weights=np.array(by_weight, np.float64) if "weights" in self._wanted else None,
             sigmas=sigmas if "sigmas" in self._wanted else None,
-            features=self._features if "features" in self._wanted else None,
+            features=self._features_given_back(),
             compatibility=of_model if wants_mu else None,
             kernel_compatibility=tuple(by_own) if wants_mu else None,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from densefield._arrays import (
     FloatArray,
     Shape,
     as_dtype,
-    as_float_array,
+    as_floats_in_place,
     as_grid,
     as_labels,
     as_precision,
@@ -22,26 +22,21 @@ from densefield._arrays import (
     axis_index,
     channels_first,
     check_out,
+    copy_back,
+    negate,
     spread_sigma,
 )
-from densefield._devices import on_device
+from densefield._place import HOST, Home, Place
 from densefield.compatibility import CompatibilityTerms, compatibility_terms
-from densefield.gradients import Checkpoint, ImageSource, InferenceVjp, checkpoint_interval
+from densefield.gradients import Checkpoint, InferenceVjp, checkpoint_interval
+from densefield.image import ImageSource, image_channels
 from densefield.kernels import Bilateral, Features, Gaussian, Kernel
-from densefield.stepping import Callback, Inference, copy_back, reporter
+from densefield.lattice import LatticeSize
+from densefield.stepping import Callback, Inference, reporter
 
 if TYPE_CHECKING:
     from densefield._densefield import _CrfModel, _KernelSpec, _MeanField
     from densefield.crf import DenseCRF
-
-
-class LatticeSize(NamedTuple):
-    """Size of one kernel's lattice."""
-
-    num_points: int
-    num_vertices: int
-    dim: int
-    nbytes: int
 
 
 class PreparedCRF:
@@ -59,15 +54,22 @@ class PreparedCRF:
         channel_axis: int | None,
         dtype: npt.DTypeLike,
         check_finite: bool,
+        place: Place = HOST,
     ) -> None:
         self.crf = crf
         self.dtype = as_dtype(dtype)
         self._image_source: ImageSource | None = None
         self._specs: list[_KernelSpec] = []
         grid = None if shape is None else as_grid("shape", shape, self.dtype.itemsize)
-        channels, self.shape = self._image_channels(image, grid, channel_axis, check_finite)
-        with on_device(crf.device):
-            self._core = self._build(channels) if math.prod(self.shape) else None
+        if image is None:
+            channels, self.shape = None, self._grid_without_image(grid)
+        else:
+            channels, self.shape, self._image_source = image_channels(
+                image, grid, channel_axis, self.dtype, check_finite=check_finite
+            )
+        self._home = Home(place, crf.device)
+        with place.models_on(crf.device):
+            self._core = self._build(channels, place) if math.prod(self.shape) else None
 
     @staticmethod
     def grid_of(unary: FloatArray, label_axis: int) -> Shape:
@@ -109,8 +111,20 @@ class PreparedCRF:
         check_finite: bool = True,
     ) -> FloatArray:
         """Approximate marginals for one unary; see `DenseCRF.infer`."""
-        values, axis = self._unary(unary, label_axis, check_finite)
-        result = self._result(values.shape, out)
+        with self._home.place_of(unary=unary, out=out) as place:
+            return self._infer(place, unary, label_axis, out, callback, check_finite)
+
+    def _infer(
+        self,
+        place: Place,
+        unary: npt.ArrayLike,
+        label_axis: int,
+        out: FloatArray | None,
+        callback: Callback | None,
+        check_finite: bool,
+    ) -> FloatArray:
+        values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
+        result = self._result(place, values.shape, place.take("out", out))
         table = channels_first(result, axis)
         if callback is not None and not callable(callback):
             raise TypeError(
@@ -118,19 +132,20 @@ class PreparedCRF:
             )
         if self._core is None:
             self._compatibility(values.shape[axis])  # a misfit is an error here too
-            return result
+            return place.given_back(result)
         keeps = callback is not None or self.crf.tolerance > 0
         if self._has_scores_at_the_end_only:
             self._check_nothing_looks_at_marginals(keeps)
             if self.crf.iterations == 0:
-                return np.negative(values, out=result)
+                negate(values, result)
+                return place.given_back(result)
         field = self._field(channels_first(values, axis), keeps or self.crf.iterations == 0)
         report = None
         if callback is not None:
-            report = reporter(field, callback, values.shape, axis, self.dtype)
+            report = reporter(field, callback, place, values.shape, axis, self.dtype)
         field.run(self.crf.iterations, self.crf.tolerance, report, table)
         copy_back(table, result, axis)
-        return result
+        return place.given_back(result)
 
     def infer_vjp(
         self,
@@ -141,12 +156,23 @@ class PreparedCRF:
         checkpoint: Checkpoint = "store",
     ) -> tuple[FloatArray, InferenceVjp]:
         """Approximate marginals and the way back from them; see `DenseCRF.infer_vjp`."""
-        values, axis = self._unary(unary, label_axis, check_finite)
+        with self._home.place_of(unary=unary) as place:
+            return self._infer_vjp(place, unary, label_axis, check_finite, checkpoint)
+
+    def _infer_vjp(
+        self,
+        place: Place,
+        unary: npt.ArrayLike,
+        label_axis: int,
+        check_finite: bool,
+        checkpoint: Checkpoint,
+    ) -> tuple[FloatArray, InferenceVjp]:
+        values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
         interval = checkpoint_interval(checkpoint, self.crf.iterations)
         terms = self._compatibility(values.shape[axis])
-        result = self._result(values.shape, None)
+        result = self._result(place, values.shape, None)
         if self._core is None:
-            return result, InferenceVjp(self, None, values.shape, axis)
+            return place.given_back(result), InferenceVjp(self, None, values.shape, axis)
         double = self.dtype == np.float64
         kind = _densefield.RecordedInferenceF64 if double else _densefield.RecordedInferenceF32
         scores = self._has_scores_at_the_end_only
@@ -157,15 +183,21 @@ class PreparedCRF:
         recorded.run(self.crf.iterations, self.crf.tolerance, table)
         copy_back(table, result, axis)
         if scores and self.crf.iterations == 0:
-            np.negative(values, out=result)
-        return result, InferenceVjp(self, recorded, values.shape, axis)
+            negate(values, result)
+        return place.given_back(result), InferenceVjp(self, recorded, values.shape, axis)
 
     def start(
         self, unary: npt.ArrayLike, *, label_axis: int = 0, check_finite: bool = True
     ) -> Inference:
         """Start an inference whose updates you make yourself; see `Inference`."""
-        values, axis = self._unary(unary, label_axis, check_finite)
-        return Inference(self, values, axis)
+        with self._home.place_of(unary=unary) as place:
+            return self._start_at(place, unary, label_axis, check_finite)
+
+    def _start_at(
+        self, place: Place, unary: npt.ArrayLike, label_axis: int, check_finite: bool
+    ) -> Inference:
+        values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
+        return Inference(self, place, values, axis)
 
     def kl_divergence(
         self,
@@ -176,8 +208,19 @@ class PreparedCRF:
         check_finite: bool = True,
     ) -> float:
         """KL divergence of marginals to the model; see `DenseCRF.kl_divergence`."""
-        values, axis = self._unary(unary, label_axis, check_finite)
-        marginals = as_float_array("q", q, check_finite=check_finite)
+        with self._home.place_of(q=q, unary=unary) as place:
+            return self._kl_divergence(place, q, unary, label_axis, check_finite)
+
+    def _kl_divergence(
+        self,
+        place: Place,
+        q: npt.ArrayLike,
+        unary: npt.ArrayLike,
+        label_axis: int,
+        check_finite: bool,
+    ) -> float:
+        values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
+        marginals = as_floats_in_place("q", place.take("q", q), check_finite=check_finite)
         if marginals.shape != values.shape:
             raise ValueError(
                 f"q must have the shape of the unary, {values.shape}, got {marginals.shape}"
@@ -194,8 +237,19 @@ class PreparedCRF:
         check_finite: bool = True,
     ) -> float:
         """Energy of a labelling; see `DenseCRF.energy`."""
-        values, axis = self._unary(unary, label_axis, check_finite)
-        given = as_labels(labels, "for marginals use argmax over the labels")
+        with self._home.place_of(labels=labels, unary=unary) as place:
+            return self._energy(place, labels, unary, label_axis, check_finite)
+
+    def _energy(
+        self,
+        place: Place,
+        labels: npt.ArrayLike,
+        unary: npt.ArrayLike,
+        label_axis: int,
+        check_finite: bool,
+    ) -> float:
+        values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
+        given = as_labels(place.take("labels", labels), "for marginals use argmax over the labels")
         if given.shape != self.shape:
             raise ValueError(f"labels must have the grid's shape {self.shape}, got {given.shape}")
         count = values.shape[axis]
@@ -211,7 +265,7 @@ class PreparedCRF:
     def _unary(
         self, unary: npt.ArrayLike, label_axis: int, check_finite: bool
     ) -> tuple[FloatArray, int]:
-        values = as_float_array("unary", unary, check_finite=check_finite)
+        values = as_floats_in_place("unary", unary, check_finite=check_finite)
         grid = self.grid_of(values, label_axis)
         if grid != self.shape:
             raise ValueError(
@@ -222,10 +276,10 @@ class PreparedCRF:
         axis = axis_index("label_axis", label_axis, values.ndim)
         return as_precision("unary", values, self.dtype), axis
 
-    def _result(self, shape: Shape, out: FloatArray | None) -> FloatArray:
+    def _result(self, place: Place, shape: Shape, out: FloatArray | None) -> FloatArray:
         if out is not None:
             check_out(out, shape, self.dtype)
-        return _densefield.new_result(self.dtype, shape) if out is None else out
+        return place.empty(shape, self.dtype) if out is None else out
 
     def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
         terms = []
@@ -264,56 +318,23 @@ class PreparedCRF:
             channels_first(q, axis),
         )
 
-    def _image_channels(
-        self,
-        image: npt.ArrayLike | None,
-        grid: Shape | None,
-        channel_axis: int | None,
-        check_finite: bool,
-    ) -> tuple[FloatArray | None, Shape]:
-        """Return the image as (channels, nodes) and the grid, checked against each other."""
-        if image is None:
-            if grid is None:
-                raise ValueError("image or shape must be given: the grid is not known otherwise")
-            if any(isinstance(kernel, Bilateral) for kernel in self.crf.kernels):
-                raise ValueError(
-                    "image must be given, because a Bilateral kernel looks at it; "
-                    "without an image use Gaussian or Features kernels only"
-                )
-            return None, grid
-        values = as_float_array("image", image, check_finite=check_finite)
-        if values.ndim == 0:
-            raise ValueError("image must have a grid of 1 dimension or more, got a single number")
-        has_channels = channel_axis is not None and (grid is None or values.ndim > len(grid))
-        if has_channels:
-            axis = axis_index("channel_axis", channel_axis, values.ndim)
-            own = values.shape[:axis] + values.shape[axis + 1 :]
-            self._image_source = ImageSource(values.shape, axis)
-        else:
-            self._image_source = ImageSource(values.shape, None)
-            values, axis, own = values[..., None], values.ndim, values.shape
-        if grid is not None and own != grid:
+    def _grid_without_image(self, grid: Shape | None) -> Shape:
+        if grid is None:
+            raise ValueError("image or shape must be given: the grid is not known otherwise")
+        if any(isinstance(kernel, Bilateral) for kernel in self.crf.kernels):
             raise ValueError(
-                f"image has the grid {own}, but {grid} is wanted (the unary's shape without its "
-                f"labels); a channels-first image needs channel_axis=0, "
-                f"labels-last unaries need label_axis=-1"
+                "image must be given, because a Bilateral kernel looks at it; "
+                "without an image use Gaussian or Features kernels only"
             )
-        if not own:
-            raise ValueError(
-                f"image must have a grid of 1 dimension or more, got {values.shape}; "
-                f"if it has no channels, set channel_axis=None"
-            )
-        if values.shape[axis] == 0:
-            raise ValueError(f"image must have at least one channel, got shape {values.shape}")
-        return channels_first(as_precision("image", values, self.dtype), axis), own
+        return grid
 
-    def _build(self, channels: FloatArray | None) -> _CrfModel:
+    def _build(self, channels: FloatArray | None, place: Place) -> _CrfModel:
         double = self.dtype == np.float64
         spec = _densefield.KernelSpecF64 if double else _densefield.KernelSpecF32
         model = _densefield.CrfModelF64 if double else _densefield.CrfModelF32
         self._specs = [
             spec(
-                *self._features(kernel, channels),
+                *self._features(kernel, channels, place),
                 kernel.normalization or self.crf.normalization,
                 self._grid_sigma(kernel),
             )
@@ -340,14 +361,15 @@ class PreparedCRF:
         return self._sigma_space(kernel)
 
     def _features(
-        self, kernel: Kernel, channels: FloatArray | None
+        self, kernel: Kernel, channels: FloatArray | None, place: Place
     ) -> tuple[list[float], FloatArray, list[float]]:
         """Return standard deviations of x, y, .., the values, and their standard deviations."""
         none = np.empty((0, math.prod(self.shape)), self.dtype)
         if self._grid_sigma(kernel):
             return [], none, []
         if isinstance(kernel, Features):
-            table = as_precision("features", kernel.array, self.dtype)
+            given = place.take("features", kernel.array)
+            table = as_precision("features", given, self.dtype)
             nodes = math.prod(self.shape)
             if table.shape[:-1] not in (self.shape, (nodes,)):
                 raise ValueError(

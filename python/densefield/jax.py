@@ -21,8 +21,8 @@ except ImportError as error:
     ) from error
 
 from densefield import layer as layers
+from densefield._model import Output
 from densefield.conv_crf import Start
-from densefield.crf import Output
 from densefield.kernels import Kernel, Normalization
 from densefield.layer import (
     Layer,

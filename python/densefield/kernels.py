@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import FloatArray, as_float_array, as_number, as_sigma
+from densefield._arrays import FloatArray, as_floats_in_place, as_number, as_sigma
+from densefield._place import place_of
 from densefield.compatibility import Checked, CompatibilityLike, check_compatibility
 
 Normalization: TypeAlias = Literal["none", "before", "after", "symmetric"]
@@ -177,7 +178,8 @@ class Features(Kernel):
     Parameters
     ----------
     array : (N, d) or (*grid, d) array of float
-        One feature vector per node, divided by its standard deviations: 1 to 32 dimensions.
+        One feature vector per node, divided by its standard deviations: 1 to 32 dimensions. On a
+        GPU, the arrays of an inference must be there too.
         The approximation depends a little on the order of the dimensions.
     weight : float, default 1
         Weight of the kernel.
@@ -208,7 +210,9 @@ class Features(Kernel):
         normalization: Normalization | None = None,
         check_finite: bool = True,
     ) -> None:
-        checked = as_float_array("features", array, check_finite=check_finite)
+        with place_of(None, {"features": array}) as place:
+            given = place.take("features", array)
+            checked = as_floats_in_place("features", given, check_finite=check_finite)
         if checked.ndim < 2:
             raise ValueError(
                 f"features must have shape (N, d) or (*grid, d), got {checked.shape}; "

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from densefield import _densefield
-from densefield._arrays import FloatArray, as_flag, as_float_array, as_precision
-from densefield._devices import Device, check_device, on_device
+from densefield._arrays import FloatArray, as_flag, as_floats_in_place, as_precision, with_last_axis
+from densefield._devices import Device, check_device
+from densefield._place import Home, Place, place_of
+
+
+class LatticeSize(NamedTuple):
+    """Size of one kernel's lattice."""
+
+    num_points: int
+    num_vertices: int
+    dim: int
+    nbytes: int
 
 
 class PermutohedralLattice:
@@ -22,9 +35,10 @@ class PermutohedralLattice:
         Where each point lies, in units of the kernel's standard deviation; 1 to 32 dimensions.
     check_finite : bool, default True
         Refuse NaN and infinity here; otherwise the build refuses them.
-    device : {"cpu", "cuda"}, optional
-        Where the lattice lives and filters; arrays are copied there and back. The CPU unless
-        given.
+    device : str, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where it lives and filters; NumPy's arrays are copied
+        there and back. Unless given, where the features are: those on a GPU stay there, and so do
+        values and results.
 
     Attributes
     ----------
@@ -70,7 +84,13 @@ class PermutohedralLattice:
         device: Device | None = None,
     ) -> None:
         where = check_device(device)
-        table = as_float_array("features", features, check_finite=check_finite)
+        with place_of(where, {"features": features}) as place:
+            given = place.take("features", features)
+            self._build(
+                place, where, as_floats_in_place("features", given, check_finite=check_finite)
+            )
+
+    def _build(self, place: Place, device: str | None, table: FloatArray) -> None:
         if table.ndim != 2 or table.shape[1] == 0:
             raise ValueError(
                 f"features must have shape (N, d) with d of 1 or more, got {table.shape}; "
@@ -81,7 +101,8 @@ class PermutohedralLattice:
         self.dtype = table.dtype
         double = table.dtype == np.float64
         kind = _densefield.PointLatticeF64 if double else _densefield.PointLatticeF32
-        with on_device(where):
+        self._home = Home(place, device)
+        with place.models_on(device):
             self._core = kind(table)
 
     @property
@@ -129,8 +150,9 @@ class PermutohedralLattice:
         TypeError, ValueError
             If the values are not finite real numbers, or not N rows.
         """
-        table = self._table("values", values, self.num_points, "num_points", check_finite)
-        return _like(values, self._core.splat(table))
+        with self._home.place_of(values=values) as place:
+            given = self._points("values", place.take("values", values), check_finite)
+            return self._step(place, given, self.num_vertices, self._core.splat)
 
     def blur(
         self, vertices: npt.ArrayLike, *, reverse: bool = False, check_finite: bool = True
@@ -155,8 +177,10 @@ class PermutohedralLattice:
         TypeError, ValueError
             If the values are not finite real numbers, or not M rows.
         """
-        table = self._table("vertices", vertices, self.num_vertices, "num_vertices", check_finite)
-        return _like(vertices, self._core.blur(table, as_flag("reverse", reverse)))
+        is_reverse = as_flag("reverse", reverse)
+        with self._home.place_of(vertices=vertices) as place:
+            given = self._vertices(place.take("vertices", vertices), check_finite)
+            return self._step(place, given, self.num_vertices, self._core.blur, is_reverse)
 
     def slice(self, vertices: npt.ArrayLike, *, check_finite: bool = True) -> FloatArray:
         """Interpolate values on the vertices at the points, maths §4 step 7.
@@ -178,8 +202,9 @@ class PermutohedralLattice:
         TypeError, ValueError
             If the values are not finite real numbers, or not M rows.
         """
-        table = self._table("vertices", vertices, self.num_vertices, "num_vertices", check_finite)
-        return _like(vertices, self._core.slice(table))
+        with self._home.place_of(vertices=vertices) as place:
+            given = self._vertices(place.take("vertices", vertices), check_finite)
+            return self._step(place, given, self.num_points, self._core.slice)
 
     def filter(
         self, values: npt.ArrayLike, *, transpose: bool = False, check_finite: bool = True
@@ -205,8 +230,10 @@ class PermutohedralLattice:
         TypeError, ValueError
             If the values are not finite real numbers, or not N rows.
         """
-        table = self._table("values", values, self.num_points, "num_points", check_finite)
-        return _like(values, self._core.filter(table, as_flag("transpose", transpose)))
+        is_transpose = as_flag("transpose", transpose)
+        with self._home.place_of(values=values) as place:
+            given = self._points("values", place.take("values", values), check_finite)
+            return self._step(place, given, self.num_points, self._core.filter, is_transpose)
 
     def vjp(
         self, values: npt.ArrayLike, grad_out: npt.ArrayLike, *, check_finite: bool = True
@@ -247,35 +274,53 @@ class PermutohedralLattice:
         >>> bool(grad_features[0, 0] > 0 > grad_features[1, 0])
         True
         """
-        table = self._table("values", values, self.num_points, "num_points", check_finite)
-        grad = self._table("grad_out", grad_out, self.num_points, "num_points", check_finite)
-        if np.shape(grad_out) != np.shape(values):
-            raise ValueError(
-                f"grad_out must have the shape of the values, {np.shape(values)}, "
-                f"got {np.shape(grad_out)}"
+        with self._home.place_of(values=values, grad_out=grad_out) as place:
+            given = self._points("values", place.take("values", values), check_finite)
+            grad = self._points("grad_out", place.take("grad_out", grad_out), check_finite)
+            if grad.shape != given.shape:
+                raise ValueError(
+                    f"grad_out must have the shape of the values, {given.shape}, got {grad.shape}"
+                )
+            grad_values = place.empty(given.shape, self.dtype)
+            grad_features = place.zeros((self.num_points, self.dim), self.dtype)
+            self._core.reverse(
+                _as_table(given), _as_table(grad), _as_table(grad_values), grad_features
             )
-        grad_values, grad_features = self._core.reverse(table, grad)
-        return _like(values, grad_values), grad_features
+            return place.given_back(grad_values), place.given_back(grad_features)
 
     def diagonal(self) -> FloatArray:
         """Return what each point's own value contributes to its result, (N,).
 
-        Exact where all vertices between the corners of the point's simplex exist, maths §4.
+        Exact where all vertices between the corners of the point's simplex exist, maths §4. In
+        host memory, wherever the lattice lives.
         """
         return self._core.diagonal()
 
-    def _table(
+    def _step(
+        self, place: Place, given: FloatArray, rows: int, step: Callable[..., None], *flags: bool
+    ) -> FloatArray:
+        """Return what a step of the core makes of a table, as many rows as there come out."""
+        result = place.empty((rows, *given.shape[1:]), self.dtype)
+        step(_as_table(given), *flags, _as_table(result))
+        return place.given_back(result)
+
+    def _points(self, name: str, values: npt.ArrayLike, check_finite: bool) -> FloatArray:
+        return self._checked(name, values, self.num_points, "num_points", check_finite)
+
+    def _vertices(self, values: npt.ArrayLike, check_finite: bool) -> FloatArray:
+        return self._checked("vertices", values, self.num_vertices, "num_vertices", check_finite)
+
+    def _checked(
         self, name: str, values: npt.ArrayLike, rows: int, meaning: str, check_finite: bool
     ) -> FloatArray:
-        array = as_float_array(name, values, check_finite=check_finite)
+        array = as_floats_in_place(name, values, check_finite=check_finite)
         if array.ndim not in (1, 2) or array.shape[0] != rows:
             raise ValueError(
                 f"{name} must have shape ({rows}, C) or ({rows},) for {meaning} = {rows}, "
                 f"got {array.shape}; channels come last, transpose the values if they are first"
             )
-        table = array if array.ndim == 2 else array[:, None]
-        return as_precision(name, table, self.dtype)
+        return as_precision(name, array, self.dtype)
 
 
-def _like(given: npt.ArrayLike, table: FloatArray) -> FloatArray:
-    return table[:, 0] if np.ndim(given) == 1 else table
+def _as_table(array: FloatArray) -> FloatArray:
+    return array if array.ndim == 2 else with_last_axis(array)

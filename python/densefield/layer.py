@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from densefield._arrays import FloatArray, Shape
+from densefield._model import Output
 from densefield.compatibility import Checked, Potts
 from densefield.conv_crf import ConvCRF, Start
-from densefield.crf import DenseCRF, Output
+from densefield.crf import DenseCRF
 from densefield.gradients import Gradients
 from densefield.kernels import Bilateral, Gaussian, Kernel, Normalization
 from densefield.window import WindowShape
@@ -181,9 +182,17 @@ def _one_or_all(values: Numbers) -> float | Numbers:
 
 
 def infer(
-    layer: Layer, unary: FloatArray, image: FloatArray | None, learnable: Learnable
+    layer: Layer,
+    unary: FloatArray,
+    image: FloatArray | None,
+    learnable: Learnable,
+    *,
+    out: FloatArray | None = None,
+    check_finite: bool = True,
 ) -> FloatArray:
     """Infer every field of a batch.
+
+    Unary, image and `out` are NumPy's arrays, or another library's on a device.
 
     Parameters
     ----------
@@ -191,15 +200,25 @@ def infer(
     unary : (B, C, *grid) array of float
     image : (B, channels, *grid) array of float or None
     learnable : Learnable
+    out : (B, C, *grid) array, optional
+        Where the result goes; by default a new array of NumPy's.
+    check_finite : bool, default True
+        Refuse NaN and infinity.
 
     Returns
     -------
-    (B, C, *grid) ndarray
+    (B, C, *grid) array
     """
     crf = model(layer, learnable)
-    result = np.empty(unary.shape, unary.dtype)
-    for b, energies in enumerate(unary):
-        crf.infer(energies, _of_batch(image, b), channel_axis=0, out=result[b])
+    result = np.empty(unary.shape, unary.dtype) if out is None else out
+    for b in range(len(unary)):
+        crf.infer(
+            unary[b],
+            _of_batch(image, b),
+            channel_axis=0,
+            out=result[b],
+            check_finite=check_finite,
+        )
     return result
 
 
@@ -211,6 +230,8 @@ def infer_vjp(
     grad: FloatArray,
     *,
     wanted: Sequence[bool],
+    zeros_like: Callable[[Any], Any] = np.zeros_like,
+    check_finite: bool = True,
 ) -> list[FloatArray]:
     """Differentiate ``sum(grad * infer(..))``; the inference is run again.
 
@@ -222,23 +243,33 @@ def infer_vjp(
         The gradient arriving at the result.
     wanted : sequence of 6 bools
         For unary, image and the four arrays of `learnable`: whether its gradient is wanted.
+    zeros_like : callable, default numpy.zeros_like
+        Makes the gradients of unary and image.
+    check_finite : bool, default True
+        Refuse NaN and infinity in unary and image.
 
     Returns
     -------
-    list of ndarray
-        The wanted gradients, each of the shape and dtype of what it belongs to.
+    list of arrays
+        The wanted gradients, each of the shape and dtype of what it belongs to; those of
+        `learnable` are NumPy's.
     """
     inputs = dict(zip(_INPUTS, (unary, image, *learnable), strict=True))
     names = [name for name, is_wanted in zip(_INPUTS, wanted, strict=True) if is_wanted]
-    totals = {name: np.zeros_like(cast("FloatArray", inputs[name])) for name in names}
+    totals = {
+        name: (zeros_like if name in ("unary", "image") else np.zeros_like)(inputs[name])
+        for name in names
+    }
     if "unary_weight" in totals:
         # One factor for each label, which is never taken for the model without a factor.
         factor = np.broadcast_to(learnable.unary_weight, unary.shape[1:2])
         learnable = learnable._replace(unary_weight=factor.copy())
     crf = model(layer, learnable)
     wants: list[Any] = [name for name in names if name != "unary_weight"]  # it comes with all
-    for b, energies in enumerate(unary):
-        _, vjp = crf.infer_vjp(energies, _of_batch(image, b), channel_axis=0)
+    for b in range(len(unary)):
+        _, vjp = crf.infer_vjp(
+            unary[b], _of_batch(image, b), channel_axis=0, check_finite=check_finite
+        )
         gradients = vjp(grad[b], wants=wants, check_finite=False)
         for name, total in totals.items():
             if name in ("unary", "image"):

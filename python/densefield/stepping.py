@@ -6,10 +6,17 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
-from densefield._arrays import FloatArray, Shape, as_float_array, as_precision, channels_first
+from densefield._arrays import (
+    FloatArray,
+    Shape,
+    as_floats_in_place,
+    as_precision,
+    channels_first,
+    copy_back,
+)
+from densefield._place import Place
 
 if TYPE_CHECKING:
     from densefield._densefield import _MeanField
@@ -40,8 +47,11 @@ class Inference:
     (3, [0, 0, 0])
     """
 
-    def __init__(self, prepared: PreparedCRF, unary: FloatArray, label_axis: int) -> None:
+    def __init__(
+        self, prepared: PreparedCRF, place: Place, unary: FloatArray, label_axis: int
+    ) -> None:
         self.iteration = 0
+        self._place = place
         self._lock = threading.Lock()
         self._prepared = prepared
         self._unary = unary
@@ -62,23 +72,26 @@ class Inference:
     @property
     def q(self) -> FloatArray:
         """The marginals so far, in the unary's shape: a copy. Assign to go on from others."""
-        result = np.empty(self._unary.shape, self._prepared.dtype)
+        result = self._place.empty(self._unary.shape, self._prepared.dtype)
         if self._core is not None:
             with self._lock:
                 store_marginals(self._core, result, self._axis)
-        return result
+        given_back = self._place.given_back(result)
+        self._place.finish()
+        return given_back
 
     @q.setter
     def q(self, marginals: npt.ArrayLike) -> None:
-        values = as_float_array("q", marginals, can_skip=False)
-        if values.shape != self._unary.shape:
-            raise ValueError(
-                f"q must have the shape of the unary, {self._unary.shape}, got {values.shape}"
-            )
-        if self._core is not None:
-            table = channels_first(as_precision("q", values, self._prepared.dtype), self._axis)
-            with self._lock:
-                self._core.load(table)
+        with self._prepared._home.place_of(q=marginals) as place:
+            values = as_floats_in_place("q", place.take("q", marginals), can_skip=False)
+            if values.shape != self._unary.shape:
+                raise ValueError(
+                    f"q must have the shape of the unary, {self._unary.shape}, got {values.shape}"
+                )
+            if self._core is not None:
+                table = channels_first(as_precision("q", values, self._prepared.dtype), self._axis)
+                with self._lock:
+                    self._core.load(table)
 
     def kl_divergence(self) -> float:
         """KL divergence of the marginals so far; see `DenseCRF.kl_divergence`."""
@@ -94,15 +107,8 @@ def store_marginals(field: _MeanField, result: FloatArray, axis: int) -> None:
     copy_back(table, result, axis)
 
 
-def copy_back(table: FloatArray, result: FloatArray, axis: int) -> None:
-    """Fill `result` from its (channels, nodes) form, if that had to be a copy."""
-    if not np.may_share_memory(table, result):  # a copy lies elsewhere altogether
-        labels_first = np.moveaxis(result, axis, 0)
-        labels_first[...] = table.reshape(labels_first.shape)
-
-
 def reporter(
-    field: _MeanField, callback: Callback, shape: Shape, axis: int, dtype: Any
+    field: _MeanField, callback: Callback, place: Place, shape: Shape, axis: int, dtype: Any
 ) -> Callable[[], bool]:
     """Return what the core calls after an update: the user's callback with marginals."""
     iteration = 0
@@ -110,8 +116,8 @@ def reporter(
     def report() -> bool:
         nonlocal iteration
         iteration += 1
-        q = np.empty(shape, dtype)
+        q = place.empty(shape, dtype)
         store_marginals(field, q, axis)
-        return bool(callback(iteration, q))
+        return bool(callback(iteration, place.given_back(q)))
 
     return report

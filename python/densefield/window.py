@@ -9,8 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from densefield import _densefield
-from densefield._arrays import FloatArray, as_count, as_float_array, as_precision, channels_first
-from densefield._devices import Device, check_device, on_device
+from densefield._arrays import (
+    FloatArray,
+    as_count,
+    as_floats_in_place,
+    as_precision,
+    channels_first,
+    own_copy,
+)
+from densefield._devices import Device, check_device
+from densefield._place import Home, Place, place_of
 from densefield.kernels import Normalization, check_normalization
 
 WindowShape: TypeAlias = Literal["square", "diamond"]
@@ -68,9 +76,10 @@ class WindowKernel:
         How the kernel is normalised, maths §3.
     check_finite : bool, default True
         Refuse NaN and infinity.
-    device : {"cpu", "cuda"}, optional
-        Where the weights live and filter; arrays are copied there and back. The CPU unless
-        given.
+    device : str, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where it lives and filters; NumPy's arrays are copied
+        there and back. Unless given, where the features are: those on a GPU stay there, and so do
+        values and results.
 
     Raises
     ------
@@ -111,7 +120,14 @@ class WindowKernel:
         where = check_device(device)
         self.filter_size, self.shape = check_window(filter_size, shape)
         mode = check_normalization(normalization)
-        values = as_float_array("features", features, check_finite=check_finite)
+        with place_of(where, {"features": features}) as place:
+            given = place.take("features", features)
+            values = as_floats_in_place("features", given, check_finite=check_finite)
+            self._build(place, where, values, mode)
+
+    def _build(
+        self, place: Place, device: str | None, values: FloatArray, normalization: str
+    ) -> None:
         if values.ndim < 2 or values.shape[-1] == 0:
             raise ValueError(
                 f"features must have shape (*grid, d) with d of 1 or more, got {values.shape}; "
@@ -122,16 +138,17 @@ class WindowKernel:
         self.dtype = values.dtype
         self._dim = values.shape[-1]
         self._core = None
+        self._home = Home(place, device)
         if math.prod(self.grid):
             double = self.dtype == np.float64
             term = _densefield.WindowTermF64 if double else _densefield.WindowTermF32
             model = _densefield.ConvModelF64 if double else _densefield.ConvModelF32
             # A copy, because the gradient looks at the features again.
-            table = channels_first(values, -1).copy()
-            self._term = term([], table, [1.0] * values.shape[-1], mode, 1.0)
-            with on_device(where):
+            table = channels_first(own_copy("features", values), -1)
+            self._term = term([], table, [1.0] * values.shape[-1], normalization, 1.0)
+            with place.models_on(device):
                 self._core = model(
-                    list(self.grid), shape, self.filter_size, 1, [], [[self._term]], False
+                    list(self.grid), self.shape, self.filter_size, 1, [], [[self._term]], False
                 )
 
     @property
@@ -148,7 +165,7 @@ class WindowKernel:
         return self._filter(values, True, check_finite)
 
     def diagonal(self) -> FloatArray:
-        """Weight of every node in its own sum, in the shape of the grid."""
+        """Weight of every node in its own sum, in the shape of the grid; in host memory."""
         out = np.empty((1, math.prod(self.grid)), self.dtype)
         if self._core is not None:
             self._core.diagonal(0, out)
@@ -193,36 +210,39 @@ class WindowKernel:
         array([[ 0.607],
                [-0.607]])
         """
-        given, upstream = (
-            self._checked(name, array, check_finite)
-            for name, array in (("values", values), ("grad_out", grad_out))
-        )
-        if given.shape != upstream.shape:
-            raise ValueError(
-                f"grad_out must have the shape of the values, {given.shape}, got {upstream.shape}"
+        with self._home.place_of(values=values, grad_out=grad_out) as place:
+            given, upstream = (
+                self._checked(name, place.take(name, array), check_finite)
+                for name, array in (("values", values), ("grad_out", grad_out))
             )
-        grad_values = np.empty(given.shape, self.dtype)
-        grad_features = np.zeros((*self.grid, self._dim), self.dtype)
-        if self._core is not None and given.size:
-            self._core.reverse(
-                0,
-                channels_first(given, -1),
-                channels_first(upstream, -1),
-                channels_first(grad_values, -1),
-                self._term,
-                channels_first(grad_features, -1),
-            )
-        return grad_values, grad_features
+            if given.shape != upstream.shape:
+                raise ValueError(
+                    f"grad_out must have the shape of the values, {given.shape}, "
+                    f"got {upstream.shape}"
+                )
+            grad_values = place.empty(given.shape, self.dtype)
+            grad_features = place.zeros((*self.grid, self._dim), self.dtype)
+            if self._core is not None and given.size:
+                self._core.reverse(
+                    0,
+                    channels_first(given, -1),
+                    channels_first(upstream, -1),
+                    channels_first(grad_values, -1),
+                    self._term,
+                    channels_first(grad_features, -1),
+                )
+            return place.given_back(grad_values), place.given_back(grad_features)
 
     def _filter(self, values: npt.ArrayLike, transpose: bool, check_finite: bool) -> FloatArray:
-        given = self._checked("values", values, check_finite)
-        out = np.empty(given.shape, self.dtype)
-        if self._core is not None and out.size:
-            self._core.apply(0, channels_first(given, -1), transpose, channels_first(out, -1))
-        return out
+        with self._home.place_of(values=values) as place:
+            given = self._checked("values", place.take("values", values), check_finite)
+            out = place.empty(given.shape, self.dtype)
+            if self._core is not None and given.size:
+                self._core.apply(0, channels_first(given, -1), transpose, channels_first(out, -1))
+            return place.given_back(out)
 
     def _checked(self, name: str, values: npt.ArrayLike, check_finite: bool) -> FloatArray:
-        given = as_float_array(name, values, check_finite=check_finite)
+        given = as_floats_in_place(name, values, check_finite=check_finite)
         if given.ndim != len(self.grid) + 1 or given.shape[:-1] != self.grid:
             raise ValueError(
                 f"{name} must have shape (*grid, C) for the grid {self.grid} of the features, "

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from densefield._model import Output
 from densefield.conv_crf import Start
-from densefield.crf import Output
 from densefield.kernels import Kernel, Normalization
 from densefield.layer import Layer, WindowForm, kernel_form, sigmas_of
 from densefield.torch.operator import mean_field
@@ -65,10 +65,15 @@ def dense_crf(
     TypeError, ValueError
         If an argument has the wrong type, shape or value.
     RuntimeError
-        If a tensor is not in host memory, or a second derivative is taken.
+        If tensors are on different devices or on one that is neither the CPU nor CUDA, or a
+        second derivative is taken.
 
     Notes
     -----
+    Tensors on a GPU stay there, and the current stream does the work. It is waited for once, for
+    the numbers that learn, and, by a dense CRF, where a lattice is built. NaN is a ValueError on
+    the CPU, and passed on by a ConvCRF on a GPU, where looking for it would mean to wait.
+
     Gradients reach logits, image, weights, sigmas and compatibility, those of them that require
     any. Backward runs the inference again, so that nothing but the inputs is kept.
     """
@@ -173,6 +178,9 @@ def apply_layer(
 ) -> Tensor:
     """Infer a batch by a layer with its numbers, after all checks."""
     check_inputs(logits, image)
+    check_parameters(logits, weights=weights, sigmas=sigmas, unary_weight=unary_weight)
+    for tensor in compatibility:
+        check_parameters(logits, compatibility=tensor)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     flat = torch.cat([tensor.double().reshape(-1) for tensor in compatibility])
     result = mean_field(
@@ -213,11 +221,21 @@ def check_inputs(logits: Tensor, image: Tensor | None) -> None:
                 f"logits and image must be on one device, got {logits.device} and {image.device}; "
                 f"move one with .to(device)"
             )
-    if logits.device.type not in ("cpu", "meta"):
+    if logits.device.type not in ("cpu", "cuda", "meta"):
         raise RuntimeError(
-            f"logits are on {logits.device}, and this layer computes tensors in host memory only; "
-            f"move them with .cpu(), and its result back"
+            f"logits are on {logits.device}, and this layer computes on the CPU and on CUDA "
+            f"devices only; move them with .cpu(), and its result back"
         )
+
+
+def check_parameters(logits: Tensor, **tensors: Tensor) -> None:
+    """Raise unless what learns is where the logits are."""
+    for name, tensor in tensors.items():
+        if tensor.device != logits.device:
+            raise RuntimeError(
+                f"logits and {name} must be on one device, got {logits.device} and "
+                f"{tensor.device}; move the module or the tensor with .to({str(logits.device)!r})"
+            )
 
 
 def _infer(

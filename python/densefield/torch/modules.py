@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from densefield._model import Output
 from densefield.compatibility import Checked, CompatibilityLike, Potts, check_compatibility
 from densefield.conv_crf import Start
-from densefield.crf import Output
 from densefield.kernels import Kernel, Normalization
 from densefield.layer import WindowForm, sigmas_of
 from densefield.torch.functional import apply_layer, make_layer

@@ -18,8 +18,10 @@ from densefield import layer as layers
 from densefield._arrays import FloatArray
 from densefield.layer import Learnable, layer_from_text
 
+_DEVICES = ("cpu", "cuda")
 
-@torch.library.custom_op("densefield::mean_field", mutates_args=(), device_types="cpu")
+
+@torch.library.custom_op("densefield::mean_field", mutates_args=(), device_types=_DEVICES)
 def mean_field(
     unary: Tensor,
     image: Tensor | None,
@@ -44,9 +46,16 @@ def mean_field(
     -------
     (B, C, *grid) tensor, contiguous
     """
-    learnable = _learnable(weights, sigmas, compatibility, unary_weight)
-    result = layers.infer(layer_from_text(layer), _array(unary), _image(image), learnable)
-    return torch.from_numpy(result)
+    result = unary.new_empty(unary.shape)
+    layers.infer(
+        layer_from_text(layer),
+        _array(unary),
+        _image(image),
+        _learnable(weights, sigmas, compatibility, unary_weight),
+        out=_array(result),
+        check_finite=_is_checked(unary),
+    )
+    return result
 
 
 @mean_field.register_fake
@@ -62,7 +71,7 @@ def _(
     return unary.new_empty(unary.shape)
 
 
-@torch.library.custom_op("densefield::mean_field_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("densefield::mean_field_backward", mutates_args=(), device_types=_DEVICES)
 def mean_field_backward(
     grad: Tensor,
     unary: Tensor,
@@ -85,8 +94,10 @@ def mean_field_backward(
         _learnable(weights, sigmas, compatibility, unary_weight),
         _array(grad),
         wanted=wanted,
+        zeros_like=_zeros_like,
+        check_finite=_is_checked(unary),
     )
-    return [torch.from_numpy(gradient) for gradient in gradients]
+    return [torch.as_tensor(gradient, device=unary.device) for gradient in gradients]
 
 
 @mean_field_backward.register_fake
@@ -142,8 +153,10 @@ def _no_second_derivative(ctx: torch.autograd.function.FunctionCtx, grads: list[
 mean_field_backward.register_autograd(_no_second_derivative, setup_context=_keep_nothing)
 
 
+# What densefield reads a tensor as: on a device, as the tensor that it is.
 def _array(tensor: Tensor) -> FloatArray:
-    array: FloatArray = tensor.detach().numpy()
+    values: Any = tensor.detach() if tensor.is_cuda else tensor.detach().numpy()
+    array: FloatArray = values
     return array
 
 
@@ -151,5 +164,17 @@ def _image(image: Tensor | None) -> FloatArray | None:
     return None if image is None else _array(image)
 
 
+def _zeros_like(array: Any) -> Any:
+    return torch.zeros_like(array) if isinstance(array, Tensor) else np.zeros_like(array)
+
+
+def _is_checked(unary: Tensor) -> bool:
+    """Whether NaN is refused: on a device that would mean to wait, so it is passed on there."""
+    return not unary.is_cuda
+
+
 def _learnable(*tensors: Tensor) -> Learnable:
-    return Learnable(*(np.asarray(_array(tensor), np.float64) for tensor in tensors))
+    """Return the numbers on the host: from a device in one copy, which waits for it."""
+    flat = torch.cat([tensor.detach().double() for tensor in tensors]).cpu().numpy()
+    ends = np.cumsum([tensor.numel() for tensor in tensors])
+    return Learnable(*np.split(flat, ends[:-1]))
