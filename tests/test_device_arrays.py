@@ -13,6 +13,7 @@ import pytest
 import densefield as df
 from conftest import DEVICES, Backend, reason_to_skip
 from densefield import _densefield
+from densefield import layer as layers
 from device_libraries import (
     Exporter,
     FakeCuPy,
@@ -514,3 +515,38 @@ def test_arrays_for_the_core_are_never_converted() -> None:
     ):
         with pytest.raises(TypeError, match="incompatible function arguments"):
             lattice.filter(*arguments)  # type: ignore[arg-type]
+
+
+def test_batches_of_layers_are_computed_where_they_are(device: str) -> None:
+    unary, image = example(3, "f8")
+    pixels = np.moveaxis(image, -1, 0).astype("f8")
+    form = layers.Layer(
+        kernels=tuple(layers.kernel_form(kernel) for kernel in KERNELS),
+        compatibility_shapes=((),),
+        normalization="symmetric",
+        iterations=2,
+        exclude_self=False,
+        output="marginals",
+    )
+    numbers = layers.Learnable(
+        np.ones(2), np.array(layers.sigmas_of(KERNELS)), np.ones(1), np.ones(1)
+    )
+    there: Any = [df.to_device(unary, device)], [df.to_device(pixels, device)]
+    out: Any = [df.to_device(np.zeros_like(unary), device)]
+    layers.infer(form, *there, numbers, out=out, check_finite=False)
+    crf = df.DenseCRF(KERNELS, iterations=2, device=device)
+    q, vjp = crf.infer_vjp(unary, image.astype("f8"))
+    np.testing.assert_array_equal(out[0].numpy(), q)
+    gradients: Any = layers.infer_vjp(
+        form,
+        *there,
+        numbers,
+        there[0],
+        wanted=[True] * 6,
+        zeros_like=lambda batch: [None] * len(batch),
+    )
+    expected = vjp(unary)
+    np.testing.assert_array_equal(gradients[0][0].numpy(), expected.unary)
+    by_image = np.moveaxis(gradients[1][0].numpy(), 0, -1)
+    np.testing.assert_array_equal(by_image, expected.image)
+    np.testing.assert_array_equal(gradients[2], expected.weights)

@@ -262,7 +262,18 @@ def test_a_device_without_a_backend_is_refused() -> None:
     logits, image = make_batch()
 
     class Elsewhere(torch.Tensor):
-        device = torch.device("cuda")
+        device = torch.device("mps")
 
-    with pytest.raises(RuntimeError, match=r"cuda.*move them with .cpu\(\)"):
+    with pytest.raises(RuntimeError, match=r"mps.*the CPU and on CUDA.*move them with .cpu\(\)"):
         layers.DenseCRF(KERNELS)(logits.as_subclass(Elsewhere), image.as_subclass(Elsewhere))
+
+
+def test_parameters_elsewhere_are_refused() -> None:
+    logits, image = make_batch()
+
+    class Elsewhere(torch.Tensor):
+        device = torch.device("cuda", 1)
+
+    weights = torch.ones(1).as_subclass(Elsewhere)
+    with pytest.raises(RuntimeError, match=r"logits and weights .* cpu and cuda:1; move the mod"):
+        layers.dense_crf(logits, image, kernels=[df.Gaussian(sigma_space=1)], weights=weights)
