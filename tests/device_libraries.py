@@ -17,6 +17,24 @@ import densefield as df
 from densefield import _densefield
 from densefield.device_arrays import contiguous_strides
 
+KERNELS = [
+    df.Gaussian(sigma_space=2, weight=1),
+    df.Bilateral(sigma_space=5, sigma_color=20, weight=1),
+]
+MODELS = [df.DenseCRF, df.ConvCRF]
+
+
+def example(num_labels: int = 3, dtype: str = "f4") -> tuple[Any, Any]:
+    """Return a unary and an image."""
+    rng = np.random.default_rng(num_labels)
+    unary = rng.uniform(0, 3, (num_labels, 9, 11)).astype(dtype)
+    return unary, rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+
+
+def on(device: str, *arrays: Any) -> list[df.DeviceArray]:
+    """Copy arrays to a device."""
+    return [df.to_device(array, device) for array in arrays]
+
 
 def pointer_of(array: df.DeviceArray) -> int:
     return array._pointer

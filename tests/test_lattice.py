@@ -306,3 +306,9 @@ def test_results_have_the_same_bits_on_any_number_of_threads(dtype: type) -> Non
 def test_nbytes_counts_at_least_the_weights() -> None:
     lattice = df.PermutohedralLattice(random_points(5))
     assert lattice.nbytes >= 80 * 6 * 8
+
+
+def test_more_dimensions_than_an_int_counts_are_refused() -> None:
+    features = np.broadcast_to(np.float32(0), (1, 2**32 + 5))
+    with pytest.raises(ValueError, match="features must have 1 to 32 dimensions, got 4294967301"):
+        df.PermutohedralLattice(features, check_finite=False)

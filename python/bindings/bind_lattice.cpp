@@ -19,8 +19,8 @@ void make_table(const Array<T>& in, const Array<T>& out, Step step) {
 
 // The gradients by the values, and by the features: those are added to.
 template <typename T>
-void reverse(const PointLattice<T>& self, const Array<T>& values, const Array<T>& grad_out,
-             const Array<T>& grad_values, const Array<T>& grad_features) {
+void reverse_filter(const PointLattice<T>& self, const Array<T>& values, const Array<T>& grad_out,
+                    const Array<T>& grad_values, const Array<T>& grad_features) {
   const NodeView<const T> from = view_nodes_first(values), grad = view_nodes_first(grad_out);
   const NodeView<T> to_values = view_nodes_first_writable(grad_values);
   const NodeView<T> to_features = view_nodes_first_writable(grad_features);
@@ -70,7 +70,7 @@ void bind_point_lattice(py::module_& module, const char* name) {
              self.diagonal(data);
              return out;
            })
-      .def("reverse", &reverse<T>);
+      .def("reverse", &reverse_filter<T>);
 }
 
 }  // namespace

@@ -102,7 +102,9 @@ def import_array(name: str, array: Any, stream: int) -> DeviceArray:
         return _from_interface(array, stream)
     except (BufferError, TypeError, ValueError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{name} cannot be read where it is: it {error}") from error
+        # A BufferError is the other library's, in a sentence of its own.
+        reason = str(error) if isinstance(error, BufferError) else f"it {error}"
+        raise kind(f"{name} cannot be read where it is: {reason}") from error
 
 
 def _capsule(array: Any, stream: int) -> Any:

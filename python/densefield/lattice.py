@@ -96,6 +96,11 @@ class PermutohedralLattice:
                 f"features must have shape (N, d) with d of 1 or more, got {table.shape}; "
                 f"give one-dimensional features as array[:, None]"
             )
+        if table.shape[1] > _densefield.max_dim:
+            raise ValueError(
+                f"features must have 1 to {_densefield.max_dim} dimensions, got {table.shape[1]}; "
+                f"reduce them, for example by a projection"
+            )
         if table.shape[0] == 0:
             raise ValueError("features must hold at least one point, got shape (0, d)")
         self.dtype = table.dtype
