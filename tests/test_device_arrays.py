@@ -209,14 +209,14 @@ def test_memory_of_the_emulated_device_is_never_taken_for_a_gpus() -> None:
     assert not hasattr(array, "__cuda_array_interface__")
 
 
-def test_gradients_are_those_of_numpy_arrays(device: str) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_gradients_are_those_of_numpy_arrays(model: Any, device: str) -> None:
     unary, image = example(3, "f8")
     grad = np.random.default_rng(1).normal(size=unary.shape)
-    q, vjp = df.DenseCRF(KERNELS, iterations=3, device=device).infer_vjp(unary, image)
+    q, vjp = model(KERNELS, iterations=3, device=device).infer_vjp(unary, image)
     expected = vjp(grad)
-    there: Any
-    there, back = df.DenseCRF(KERNELS, iterations=3).infer_vjp(*on(device, unary, image))
-    result: Any = back(df.to_device(grad, device))
+    there, back = model(KERNELS, iterations=3).infer_vjp(*on(device, unary, image))
+    result = back(df.to_device(grad, device))
     np.testing.assert_array_equal(there.numpy(), q)
     np.testing.assert_array_equal(result.unary.numpy(), expected.unary)
     np.testing.assert_array_equal(result.image.numpy(), expected.image)
@@ -312,6 +312,28 @@ def test_windows(step: str, device: str) -> None:
     expected = df.WindowKernel(features, 5, normalization="before", device=device)
     result: Any = getattr(there, step)(df.to_device(values, device))
     np.testing.assert_array_equal(result.numpy(), getattr(expected, step)(values))
+
+
+def test_gradients_of_windows(device: str) -> None:
+    rng = np.random.default_rng(5)
+    features, values, grad = rng.normal(size=(8, 9, 2)), *rng.normal(size=(2, 8, 9, 3))
+    there = df.WindowKernel(df.to_device(features, device), 5, normalization="symmetric")
+    expected = df.WindowKernel(features, 5, normalization="symmetric", device=device)
+    result: Any = there.vjp(*on(device, values, grad))
+    for own, of_numpy in zip(result, expected.vjp(values, grad), strict=True):
+        np.testing.assert_array_equal(own.numpy(), of_numpy)
+
+
+def test_published_options_need_the_host(device: str) -> None:
+    unary, image = on(device, *example())
+    for crf in (
+        df.ConvCRF(KERNELS, output="scores"),
+        df.ConvCRF(KERNELS, unary_weight=2),
+        df.ConvCRF(KERNELS, start_from="log_marginals"),
+    ):
+        for infer in (crf.infer, crf.infer_vjp):
+            with pytest.raises(RuntimeError, match="need it in host memory; copy it there and use"):
+                infer(unary, image)
 
 
 def test_grids_without_nodes(device: str) -> None:

@@ -35,8 +35,8 @@ std::vector<ConvGroupGradient<T>> groups_from(const GroupRequests& requests) {
 // standard deviations.
 template <typename T>
 py::list reverse_conv(const RecordedConvInference<T>& self, const Array<T>& grad_result,
-                 const py::object& grad_unary, const py::object& grad_start,
-                 const GroupRequests& requests) {
+                      const py::object& grad_unary, const py::object& grad_start,
+                      const GroupRequests& requests) {
   const NodeView<const T> from = view_channels_first(grad_result);
   const NodeView<T> to_unary = view_or_nothing<T>(grad_unary);
   const NodeView<T> to_start = view_or_nothing<T>(grad_start);
