@@ -142,6 +142,31 @@ def test_steps_callback_and_tolerance_work_as_in_the_dense_model():
     np.testing.assert_array_equal(stopped, seen[0][1])
 
 
+def test_the_result_may_replace_the_unary():
+    unary, image = make_image(dtype=np.float32)
+    crf = df.ConvCRF(make_kernels(), filter_size=5, iterations=4)
+    expected = crf.infer(unary, image)
+    assert crf.infer(unary, image, out=unary) is unary
+    np.testing.assert_array_equal(unary, expected)
+
+
+def test_a_unary_that_is_changed_during_inference_was_read_before():
+    unary, image = make_image()
+    crf = df.ConvCRF(make_kernels(), filter_size=5, iterations=4)
+    expected = crf.infer(unary, image)
+    changed = unary.copy()
+
+    def overwrite(iteration, q):
+        changed[:] = 7.0 * iteration * np.arange(5)[:, None, None]
+
+    np.testing.assert_array_equal(crf.infer(changed, image, callback=overwrite), expected)
+    steps = crf.prepare(image, dtype=np.float64).start(unary)
+    unary[:] = changed
+    for _ in range(4):
+        steps.step()
+    np.testing.assert_array_equal(steps.q, expected)
+
+
 def test_labels_last_and_out_give_the_same_marginals():
     unary, image = make_image()
     crf = df.ConvCRF(make_kernels(), 5, iterations=2)

@@ -9,21 +9,6 @@ namespace densefield::cpu {
 namespace {
 
 template <typename T>
-void load_run(NodeView<const T> from, const Run& run, T padding, T* rows, int64_t stride) {
-  if (from.node_stride == 1) {
-    simd::kernels<T>().load_rows(&from.at(0, run.node), from.channel_stride, run.length,
-                                 from.num_channels, padding, rows, stride);
-    return;
-  }
-  for (int64_t i = 0; i < run.length; ++i) {
-    T* row = rows + i * stride;
-    const T* value = &from.at(0, run.node + i);
-    for (int64_t c = 0; c < from.num_channels; ++c) row[c] = value[c * from.channel_stride];
-    std::fill(row + from.num_channels, row + stride, padding);
-  }
-}
-
-template <typename T>
 void store_run(const T* rows, int64_t stride, const Run& run, NodeView<T> to) {
   if (to.node_stride == 1) {
     simd::kernels<T>().store_rows(rows, stride, run.length, to.num_channels, &to.at(0, run.node),
@@ -43,6 +28,21 @@ template <typename T>
 int64_t padded_stride(int64_t num_channels) {
   constexpr int64_t kLanes = simd::kRowBytes / static_cast<int64_t>(sizeof(T));
   return (num_channels + kLanes - 1) / kLanes * kLanes;
+}
+
+template <typename T>
+void load_run(NodeView<const T> from, const Run& run, T padding, T* rows, int64_t stride) {
+  if (from.node_stride == 1) {
+    simd::kernels<T>().load_rows(&from.at(0, run.node), from.channel_stride, run.length,
+                                 from.num_channels, padding, rows, stride);
+    return;
+  }
+  for (int64_t i = 0; i < run.length; ++i) {
+    T* row = rows + i * stride;
+    const T* value = &from.at(0, run.node + i);
+    for (int64_t c = 0; c < from.num_channels; ++c) row[c] = value[c * from.channel_stride];
+    std::fill(row + from.num_channels, row + stride, padding);
+  }
 }
 
 template <typename T>
@@ -78,6 +78,7 @@ void store_nodes(const CpuLayout& layout, const T* rows, NodeView<T> to) {
 
 #define DF_INSTANTIATE(T)                                                           \
   template int64_t padded_stride<T>(int64_t);                                       \
+  template void load_run(NodeView<const T>, const Run&, T, T*, int64_t);            \
   template void load_nodes(const CpuLayout&, NodeView<const T>, T, T*);             \
   template void store_block(const CpuLayout&, const Block&, const T*, NodeView<T>); \
   template void store_nodes(const CpuLayout&, const T*, NodeView<T>);

@@ -14,6 +14,9 @@ int64_t padded_stride(int64_t num_channels);
 // rows.cpp
 template <typename T>
 void load_nodes(const CpuLayout&, NodeView<const T> from, T padding, T* rows);
+// The same for neighbours of one run.
+template <typename T>
+void load_run(NodeView<const T> from, const Run&, T padding, T* rows, int64_t stride);
 template <typename T>
 void store_nodes(const CpuLayout&, const T* rows, NodeView<T> to);
 // One block of store_nodes, from the block's own rows.

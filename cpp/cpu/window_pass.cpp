@@ -1,6 +1,7 @@
 // The fused update of mean field with window kernels, piece by piece of the grid's rows:
 // messages, compatibility, softmax, while a piece is in the first-level cache.
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "densefield/threads.h"
@@ -46,7 +47,7 @@ class PiecePass {
   T run(int64_t row, int64_t begin, int64_t end) {
     struct Energy;
     struct Passes;
-    T* energy = thread_scratch<T, Energy>(2 * kChunk * stride_);
+    T* energy = thread_scratch<T, Energy>(3 * kChunk * stride_);
     T* scratch = thread_scratch<T, Passes>(simd::kPassScratchRows * stride_);
     T largest = 0;
     for (int64_t first = begin; first < end; first += kChunk) {
@@ -59,7 +60,7 @@ class PiecePass {
       block.count = count;
       block.stride = stride_;
       block.num_labels = pass_.num_labels;
-      block.unary = pass_.unary + node * stride_;
+      block.unary = unary_rows(node, count, energy + 2 * kChunk * stride_);
       block.energy = readers_.empty() ? nullptr : energy;
       block.previous = pass_.marginals + node * stride_;
       block.marginals =
@@ -67,7 +68,7 @@ class PiecePass {
       block.scratch = scratch;
       block.change = pass_.wants_change ? &change : nullptr;
       simd::kernels<T>().pass(block);
-      if (pass_.scores != nullptr) store_scores(node, count, energy);
+      if (pass_.scores != nullptr) store_scores(node, count, block.unary, energy);
       if (pass_.result != nullptr) store_result(node, count, block.marginals);
       largest = std::max(largest, change);
     }
@@ -75,6 +76,14 @@ class PiecePass {
   }
 
  private:
+  // The padding's energy is above any label's, so that its marginals vanish.
+  const T* unary_rows(int64_t node, int64_t count, T* scratch) const {
+    if (pass_.unary != nullptr) return pass_.unary + node * stride_;
+    load_run(pass_.unary_nodes, {node, count}, std::numeric_limits<T>::infinity(), scratch,
+             stride_);
+    return scratch;
+  }
+
   // energy [kChunk, stride] += A_m K~_m q, or = for the first kernel.
   void add_energy(size_t m, int64_t row, int64_t first, int64_t count, T* scratch, T* energy) {
     const CompatibilityTable<T>& compatibility = pass_.compatibility[m];
@@ -110,8 +119,7 @@ class PiecePass {
         to[p * stride_ + c] -= pass_.self[m][node + p] * marginals[p * stride_ + c];
   }
 
-  void store_scores(int64_t node, int64_t count, const T* energy) {
-    const T* unary = pass_.unary + node * stride_;
+  void store_scores(int64_t node, int64_t count, const T* unary, const T* energy) {
     T* to = pass_.scores + node * stride_;
     for (int64_t e = 0; e < count * stride_; ++e)
       to[e] = readers_.empty() ? -unary[e] : -unary[e] - energy[e];

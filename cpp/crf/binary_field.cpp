@@ -83,8 +83,9 @@ T BinaryField<T>::update(bool /*wants_change*/) {
 }
 
 template <typename T>
-void BinaryField<T>::finish(NodeView<T> to) {
+void BinaryField<T>::finish(const ResultPlace<T>& place) {
   blur_messages();
+  const NodeView<T> to = place();
   pass(true, false, &to);
 }
 

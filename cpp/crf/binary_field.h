@@ -27,7 +27,7 @@ class BinaryField final : public Field<T> {
               const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary);
 
   T update(bool wants_change) override;
-  void finish(NodeView<T> to) override;
+  void finish(const ResultPlace<T>& place) override;
   void store_marginals(NodeView<T> to) const override;
   void load_marginals(NodeView<const T> from) override;
 

@@ -18,6 +18,7 @@ T run_update(const ConvModel<T>& model, const ConvUpdate<T>& update) {
     pass.self = model.self();
   }
   pass.unary = update.unary;
+  pass.unary_nodes = update.unary_nodes;
   pass.marginals = update.marginals;
   pass.updated = update.updated;
   pass.scores = update.scores;
@@ -29,16 +30,21 @@ T run_update(const ConvModel<T>& model, const ConvUpdate<T>& update) {
 template <typename T>
 ConvField<T>::ConvField(std::shared_ptr<const ConvModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
-                        bool returns_scores)
-    : model_(std::move(model)), num_labels_(unary.num_channels), returns_scores_(returns_scores) {
+                        bool returns_scores, bool copies_unary)
+    : model_(std::move(model)),
+      num_labels_(unary.num_channels),
+      returns_scores_(returns_scores),
+      unary_nodes_(unary) {
   Backend<T>& backend = model_->backend();
   const int64_t stride = backend.row_stride(num_labels_), num_nodes = model_->num_nodes();
-  unary_ = Buffer<T>(backend.memory(), num_nodes * stride);
   if (returns_scores_) scores_ = Buffer<T>(backend.memory(), num_nodes * stride);
   marginals_ = MarginRows<T>(backend, num_nodes, model_->margin(), stride);
   updated_ = MarginRows<T>(backend, num_nodes, model_->margin(), stride);
-  // The padding's energy is above any label's, so that its marginals vanish.
-  backend.load_nodes(model_->layout(), unary, std::numeric_limits<T>::infinity(), unary_.data());
+  if (copies_unary || !backend.reads_nodes()) {
+    unary_ = Buffer<T>(backend.memory(), num_nodes * stride);
+    // The padding's energy is above any label's, so that its marginals vanish.
+    backend.load_nodes(model_->layout(), unary, std::numeric_limits<T>::infinity(), unary_.data());
+  }
   for (const Compatibility<T>& entry : compatibility)
     compatibility_.push_back(make_compatibility_table(backend, entry, num_labels_));
   pass(false, true, false, nullptr);
@@ -51,6 +57,7 @@ T ConvField<T>::pass(bool has_messages, bool keeps_marginals, bool wants_change,
   if (has_messages) update.compatibility = compatibility_;
   update.num_labels = num_labels_;
   update.unary = unary_.data();
+  update.unary_nodes = unary_nodes_;
   update.marginals = marginals_.data();
   update.updated = keeps_marginals ? updated_.data() : nullptr;
   update.scores = has_messages ? scores_.data() : nullptr;
@@ -68,8 +75,9 @@ T ConvField<T>::update(bool wants_change) {
 }
 
 template <typename T>
-void ConvField<T>::finish(NodeView<T> to) {
+void ConvField<T>::finish(const ResultPlace<T>& place) {
   updated_ = MarginRows<T>();  // nobody asks for the last marginals but the caller
+  const NodeView<T> to = place();
   pass(true, false, false, returns_scores_ ? nullptr : &to);
   if (returns_scores_) store_result(to);
 }

@@ -108,9 +108,9 @@ T RecordedConvInference<T>::update(bool wants_change) {
 }
 
 template <typename T>
-void RecordedConvInference<T>::finish(NodeView<T> to) {
+void RecordedConvInference<T>::finish(const ResultPlace<T>& place) {
   update(false);
-  store_result(to);
+  store_result(place());
 }
 
 template <typename T>

@@ -107,8 +107,9 @@ T MeanField<T>::update(bool wants_change) {
 }
 
 template <typename T>
-void MeanField<T>::finish(NodeView<T> to) {
+void MeanField<T>::finish(const ResultPlace<T>& place) {
   blur_messages();
+  const NodeView<T> to = place();
   pass(true, false, false, &to);
 }
 

@@ -84,7 +84,7 @@ template <typename T>
 int RecordedInference<T>::run(const InferenceOptions<T>& options, NodeView<T> out) {
   MeanField<T> field(model_, compatibility_, num_labels_, unary_, &history_, nullptr,
                      returns_scores_);
-  const int num_updates = run_inference(field, options, out);
+  const int num_updates = run_inference<T>(field, options, [&] { return out; });
   if (history_.interval() == 1) unary_.reset();
   return num_updates;
 }

@@ -73,7 +73,7 @@ void bind_conv_gradient_types(py::module_& module, const std::string& suffix) {
       }))
       .def("run",
            [](Inference& self, int iterations, double tolerance, const Array<T>& out) {
-             return run<T>(self, iterations, tolerance, py::none(), out);
+             return run<T>(self, iterations, tolerance, py::none(), [&] { return out; });
            })
       .def("reverse", &reverse_conv<T>)
       .def_property_readonly("num_updates", &Inference::num_updates)

@@ -79,9 +79,10 @@ void bind_window_types(py::module_& module, const std::string& suffix) {
            })
       .def("energy_terms", &energies<T, Model>);
 
-  bind_field<T, ConvField<T>, Model, bool>(module, "ConvField" + suffix, [](auto&&... arguments) {
-    return std::make_shared<ConvField<T>>(std::forward<decltype(arguments)>(arguments)...);
-  });
+  bind_field<T, ConvField<T>, Model, bool, bool>(
+      module, "ConvField" + suffix, [](auto&&... arguments) {
+        return std::make_shared<ConvField<T>>(std::forward<decltype(arguments)>(arguments)...);
+      });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <functional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -48,9 +49,10 @@ inline void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
+// destination: makes the (C, N) array for the result.
 template <typename T>
 int run(Field<T>& field, int iterations, double tolerance, const py::object& callback,
-        const Array<T>& out) {
+        const std::function<Array<T>()>& destination) {
   InferenceOptions<T> options;
   options.iterations = iterations;
   options.tolerance = tolerance;
@@ -60,9 +62,12 @@ int run(Field<T>& field, int iterations, double tolerance, const py::object& cal
       const py::gil_scoped_acquire acquire;
       return !callback().cast<bool>();
     };
-  const NodeView<T> view = view_channels_first_writable(out);
+  const ResultPlace<T> place = [&] {
+    const py::gil_scoped_acquire acquire;
+    return view_channels_first_writable(destination());
+  };
   const GilReleased released;
-  return run_inference(field, options, view);
+  return run_inference(field, options, place);
 }
 
 template <typename T, typename Model>
@@ -84,14 +89,21 @@ void bind_field(py::module_& module, const std::string& name, Make make) {
   py::class_<F, std::shared_ptr<F>>(module, name.c_str())
       .def(py::init([make](std::shared_ptr<Model> model, const CompatibilityList<T>& list,
                            const Array<T>& unary, Flags... flags) {
-        const NodeView<const T> view = view_channels_first(unary);
-        const auto compatibility = compatibility_from(list);
-        const GilReleased released;
-        return make(std::move(model), compatibility, view, flags...);
-      }))
+             const NodeView<const T> view = view_channels_first(unary);
+             const auto compatibility = compatibility_from(list);
+             const GilReleased released;
+             return make(std::move(model), compatibility, view, flags...);
+           }),
+           py::keep_alive<1, 4>())  // the unary: a field may read it where it is
       .def("run",
            [](F& self, int iterations, double tolerance, const py::object& callback,
-              const Array<T>& out) { return run<T>(self, iterations, tolerance, callback, out); })
+              const py::function& destination) {
+             py::object made;  // kept until the result is in it
+             return run<T>(self, iterations, tolerance, callback, [&] {
+               made = destination();
+               return made.cast<Array<T>>();
+             });
+           })
       .def("update",
            [](F& self, bool wants_change) {
              const GilReleased released;

@@ -170,7 +170,7 @@ class _MeanField(metaclass=_PybindType):
         iterations: int,
         tolerance: float,
         callback: Callable[[], bool] | None,
-        out: _Floats,
+        destination: Callable[[], _Floats],
         /,
     ) -> int: ...
     def update(self, wants_change: bool, /) -> float: ...
@@ -266,6 +266,7 @@ class _ConvField(_MeanField):
         compatibility: _Compatibility,
         unary: _Floats,
         returns_scores: bool,
+        copies_unary: bool,
         /,
     ) -> None: ...
 

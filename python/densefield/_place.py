@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from densefield import _densefield
-from densefield._arrays import FloatArray, Shape, refuse_non_finite
+from densefield._arrays import (
+    FloatArray,
+    Shape,
+    channels_first,
+    copy_back,
+    refuse_non_finite,
+)
 from densefield._densefield import DeviceArray
 from densefield._devices import numbered, on_device
 from densefield._libraries import Stream, library_of
@@ -211,3 +217,22 @@ class Home:
                     f"{self.device}; prepare that with device={where!r}, or move {name}"
                 )
         return place_of(None, arrays, stream=None if self.device == "cpu" else self.stream)
+
+
+class Destination:
+    """Where a result goes: made when the inference asks, which by then needs less memory."""
+
+    def __init__(self, make: Callable[[], FloatArray], label_axis: int) -> None:
+        self._make = make
+        self._axis = label_axis
+
+    def __call__(self) -> FloatArray:
+        """Make the result and return it as (C, N)."""
+        self._result = self._make()
+        self._table = channels_first(self._result, self._axis)
+        return self._table
+
+    def finished(self) -> FloatArray:
+        """Return the result, after the inference."""
+        copy_back(self._table, self._result, self._axis)
+        return self._result

@@ -189,15 +189,17 @@ class PreparedConvCRF(PreparedCRF):
     def _has_scores_at_the_end_only(self) -> bool:
         return False
 
-    def _field(self, table: FloatArray, keeps_marginals: bool) -> _ConvField:
+    def _field(
+        self, table: FloatArray, keeps_marginals: bool, unary_may_change: bool
+    ) -> _ConvField:
         kind = _densefield.ConvFieldF64 if self.dtype == np.float64 else _densefield.ConvFieldF32
         core = cast("_ConvModel", self._core)
         terms = self._compatibility(table.shape[0])
         scores = self.crf.output == "scores"
         if not self.crf.has_published_options:
-            return kind(core, terms, table, scores)
+            return kind(core, terms, table, scores, unary_may_change)
         log_p = log_softmax(-only_on_host(table))
-        field = kind(core, terms, self._weighted_unary(log_p), scores)
+        field = kind(core, terms, self._weighted_unary(log_p), scores, False)
         field.load(self._start(log_p))
         return field
 

@@ -26,7 +26,7 @@ from densefield._arrays import (
     negate,
     spread_sigma,
 )
-from densefield._place import HOST, Home, Place
+from densefield._place import HOST, Destination, Home, Place
 from densefield.compatibility import CompatibilityTerms, compatibility_terms
 from densefield.gradients import Checkpoint, InferenceVjp, checkpoint_interval
 from densefield.image import ImageSource, image_channels
@@ -124,28 +124,33 @@ class PreparedCRF:
         check_finite: bool,
     ) -> FloatArray:
         values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
-        result = self._result(place, values.shape, place.take("out", out))
-        table = channels_first(result, axis)
+        given = place.take("out", out)
+        if given is not None:
+            check_out(given, values.shape, self.dtype)
         if callback is not None and not callable(callback):
             raise TypeError(
                 f"callback must be a function of (iteration, q), got {type(callback).__name__}"
             )
         if self._core is None:
             self._compatibility(values.shape[axis])  # a misfit is an error here too
-            return place.given_back(result)
+            return place.given_back(self._result(place, values.shape, given))
         keeps = callback is not None or self.crf.tolerance > 0
         if self._has_scores_at_the_end_only:
             self._check_nothing_looks_at_marginals(keeps)
             if self.crf.iterations == 0:
+                result = self._result(place, values.shape, given)
                 negate(values, result)
                 return place.given_back(result)
-        field = self._field(channels_first(values, axis), keeps or self.crf.iterations == 0)
+        keeps = keeps or self.crf.iterations == 0
+        # A callback may write to the unary, and `out` may be the unary.
+        may_change = callback is not None or given is not None
+        field = self._field(channels_first(values, axis), keeps, may_change)
         report = None
         if callback is not None:
             report = reporter(field, callback, place, values.shape, axis, self.dtype)
-        field.run(self.crf.iterations, self.crf.tolerance, report, table)
-        copy_back(table, result, axis)
-        return place.given_back(result)
+        destination = Destination(lambda: self._result(place, values.shape, given), axis)
+        field.run(self.crf.iterations, self.crf.tolerance, report, destination)
+        return place.given_back(destination.finished())
 
     def infer_vjp(
         self,
@@ -277,8 +282,6 @@ class PreparedCRF:
         return as_precision("unary", values, self.dtype), axis
 
     def _result(self, place: Place, shape: Shape, out: FloatArray | None) -> FloatArray:
-        if out is not None:
-            check_out(out, shape, self.dtype)
         return place.empty(shape, self.dtype) if out is None else out
 
     def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
@@ -300,7 +303,9 @@ class PreparedCRF:
                 "use output='marginals', or leave them out"
             )
 
-    def _field(self, table: FloatArray, keeps_marginals: bool) -> _MeanField:
+    def _field(
+        self, table: FloatArray, keeps_marginals: bool, unary_may_change: bool
+    ) -> _MeanField:
         kind = _densefield.MeanFieldF64 if self.dtype == np.float64 else _densefield.MeanFieldF32
         assert self._core is not None
         terms, scores = self._compatibility(table.shape[0]), self.crf.output == "scores"

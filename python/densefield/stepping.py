@@ -59,7 +59,7 @@ class Inference:
         self._core = (
             None
             if prepared._core is None
-            else prepared._field(channels_first(unary, label_axis), True)
+            else prepared._field(channels_first(unary, label_axis), True, True)
         )
 
     def step(self) -> float:

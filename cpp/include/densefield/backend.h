@@ -136,6 +136,8 @@ class Backend {
   virtual void window_diagonal(const WindowTable<T>&, T* out) const = 0;
   // As mean_field_pass.
   virtual T window_pass(const WindowPass<T>&) const = 0;
+  // Whether window_pass reads the unary where the caller has it, so that nobody keeps rows of it.
+  virtual bool reads_nodes() const { return false; }
 
   // The reverse pass, maths §6; structures in reverse.h. What is "added to"
   // must hold numbers before. Sums over nodes are the same bits on any number of threads.

@@ -62,10 +62,11 @@ template <typename T>
 struct ConvUpdate {
   std::span<const CompatibilityTable<T>> compatibility;  // one per group; empty: no messages
   int64_t num_labels;
-  const T* unary;      // [N, stride], padding infinity
-  const T* marginals;  // [N, stride] with margins
-  T* updated;          // [N, stride] or nullptr
-  T* scores;           // [N, stride] out, or nullptr
+  const T* unary;                 // [N, stride], padding infinity; or nullptr:
+  NodeView<const T> unary_nodes;  // see WindowPass
+  const T* marginals;             // [N, stride] with margins
+  T* updated;                     // [N, stride] or nullptr
+  T* scores;                      // [N, stride] out, or nullptr
   bool wants_change;
   const NodeView<T>* result;  // or nullptr
 };
@@ -79,13 +80,14 @@ template <typename T>
 class ConvField final : public Field<T> {
  public:
   // One compatibility for each group of the model. `returns_scores`: the result is what the
-  // last softmax would be taken of.
+  // last softmax would be taken of. Unless the unary is copied, it must stay as it is for as long
+  // as the field is used; the backend may copy it all the same.
   ConvField(std::shared_ptr<const ConvModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
-            bool returns_scores);
+            bool returns_scores, bool copies_unary);
 
   T update(bool wants_change) override;
-  void finish(NodeView<T> to) override;
+  void finish(const ResultPlace<T>& place) override;
   void store_marginals(NodeView<T> to) const override;
   void store_result(NodeView<T> to) const override;
   void load_marginals(NodeView<const T> from) override;
@@ -97,7 +99,8 @@ class ConvField final : public Field<T> {
   int64_t num_labels_;
   bool returns_scores_;
   bool has_scores_ = false;
-  Buffer<T> unary_;   // [N, stride]
+  NodeView<const T> unary_nodes_;
+  Buffer<T> unary_;   // [N, stride], or empty: read at unary_nodes_
   Buffer<T> scores_;  // [N, stride] if wanted
   MarginRows<T> marginals_;
   MarginRows<T> updated_;

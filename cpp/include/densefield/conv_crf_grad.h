@@ -48,7 +48,7 @@ class RecordedConvInference final : public Field<T> {
                         NodeView<const T> start, bool returns_scores, int interval);
 
   T update(bool wants_change) override;
-  void finish(NodeView<T> to) override;
+  void finish(const ResultPlace<T>& place) override;
   void store_marginals(NodeView<T> to) const override;
   void store_result(NodeView<T> to) const override;
   void load_marginals(NodeView<const T> from) override;

@@ -77,7 +77,7 @@ class MeanField final : public Field<T> {
   int64_t num_labels() const { return num_labels_; }
 
   T update(bool wants_change) override;
-  void finish(NodeView<T> to) override;
+  void finish(const ResultPlace<T>& place) override;
   void store_marginals(NodeView<T> to) const override;
   void load_marginals(NodeView<const T> from) override;
 
@@ -125,7 +125,7 @@ struct InferenceOptions {
 // Runs updates until one of the options says stop and stores the marginals; returns how many
 // were made. Without iterations, and to stop early, the marginals must be kept.
 template <typename T>
-int run_inference(Field<T>& field, const InferenceOptions<T>& options, NodeView<T> out);
+int run_inference(Field<T>& field, const InferenceOptions<T>& options, const ResultPlace<T>& place);
 
 // The terms of KL divergence and energy, maths §2, at any marginals (one-hot for a labelling).
 struct EnergyTerms {

@@ -55,7 +55,8 @@ struct WindowPass {
   std::span<const std::shared_ptr<const WindowTable<T>>> kernels;  // empty: softmax alone
   std::span<const CompatibilityTable<T>> compatibility;            // one per kernel
   std::span<const Buffer<T>> self;  // one per kernel, diagonals to leave out; or empty
-  const T* unary;                   // [N, stride]
+  const T* unary;                   // [N, stride]; or nullptr:
+  NodeView<const T> unary_nodes;    // the caller's, where Backend::reads_nodes
   const T* marginals;               // [N, stride] with margins, before the update
   T* updated;                       // [N, stride], the marginals after it; or nullptr
   T* scores;                        // [N, stride] out, what the softmax is taken of; or nullptr
