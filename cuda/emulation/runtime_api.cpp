@@ -90,6 +90,7 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { ret
 cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t num_bytes, cudaMemPool_t pool,
                                     cudaStream_t) {
   const int device = static_cast<int>(reinterpret_cast<std::uintptr_t>(pool)) - 1;
+  if (!is_device(device)) return cudaErrorInvalidValue;
   *memory = densefield::emulation::allocate_device(device, num_bytes);
   return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }

@@ -91,7 +91,7 @@ __global__ void last_writer_kernel(float* out) {  // [1]
 
 class Bench {
  public:
-  Bench() : memory_({0, nullptr, nullptr}) {
+  Bench() : memory_({0, nullptr, new_pool()}) {
     for (int i = 0; i < kCount; ++i) in_.push_back(static_cast<float>(i % 7));
     device_in_ = upload(memory_, in_);
   }
@@ -148,6 +148,12 @@ class Bench {
   }
 
  private:
+  static cudaMemPool_t new_pool() {
+    cudaMemPoolProps properties{};
+    cudaMemPool_t pool = nullptr;
+    check(cudaMemPoolCreate(&pool, &properties), "making a memory pool");
+    return pool;
+  }
   static LaunchShape shape(std::size_t shared_bytes) {
     return {dim3(kBlocks), dim3(kThreads), shared_bytes};
   }
