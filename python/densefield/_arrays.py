@@ -312,12 +312,13 @@ def copy_back(table: FloatArray, result: FloatArray, axis: int) -> None:
         labels_first[...] = table.reshape(labels_first.shape)
 
 
-def negate(values: FloatArray, out: FloatArray) -> None:
-    """Write the negative values to another array."""
+def negate(values: FloatArray, out: FloatArray) -> FloatArray:
+    """Write the negative values to another array, and return that."""
     if isinstance(out, DeviceArray):
         out._copy_from(as_device_array(values), -1.0)
     else:
         np.negative(values, out=out)
+    return out
 
 
 def check_out(out: FloatArray, shape: Shape, dtype: np.dtype[Any]) -> None:

@@ -231,7 +231,7 @@ class PreparedConvCRF(PreparedCRF):
         values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
         interval = checkpoint_interval(checkpoint, self.crf.iterations)
         terms = self._compatibility(values.shape[axis])
-        result = self._result(place, values.shape, None)
+        result = place.empty(values.shape, self.dtype)
         table, start, weighted = channels_first(values, axis), None, None
         if self.crf.has_published_options:
             table = only_on_host(table)

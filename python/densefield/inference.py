@@ -32,7 +32,7 @@ from densefield.gradients import Checkpoint, InferenceVjp, checkpoint_interval
 from densefield.image import ImageSource, image_channels
 from densefield.kernels import Bilateral, Features, Gaussian, Kernel
 from densefield.lattice import LatticeSize
-from densefield.stepping import Callback, Inference, reporter
+from densefield.stepping import Callback, Inference, check_callback, reporter
 
 if TYPE_CHECKING:
     from densefield._densefield import _CrfModel, _KernelSpec, _MeanField
@@ -127,30 +127,28 @@ class PreparedCRF:
         given = place.take("out", out)
         if given is not None:
             check_out(given, values.shape, self.dtype)
-        if callback is not None and not callable(callback):
-            raise TypeError(
-                f"callback must be a function of (iteration, q), got {type(callback).__name__}"
-            )
+
+        def result() -> FloatArray:
+            return place.empty(values.shape, self.dtype) if given is None else given
+
+        check_callback(callback)
         if self._core is None:
             self._compatibility(values.shape[axis])  # a misfit is an error here too
-            return place.given_back(self._result(place, values.shape, given))
+            return place.given_back(result())
         keeps = callback is not None or self.crf.tolerance > 0
         if self._has_scores_at_the_end_only:
             self._check_nothing_looks_at_marginals(keeps)
             if self.crf.iterations == 0:
-                result = self._result(place, values.shape, given)
-                negate(values, result)
-                return place.given_back(result)
-        keeps = keeps or self.crf.iterations == 0
+                return place.given_back(negate(values, result()))
         # A callback may write to the unary, and `out` may be the unary.
-        may_change = callback is not None or given is not None
-        field = self._field(channels_first(values, axis), keeps, may_change)
+        changes = callback is not None or given is not None
+        keeps |= self.crf.iterations == 0
+        field = self._field(channels_first(values, axis), keeps, changes)
         report = None
         if callback is not None:
             report = reporter(field, callback, place, values.shape, axis, self.dtype)
-        destination = Destination(lambda: self._result(place, values.shape, given), axis)
-        field.run(self.crf.iterations, self.crf.tolerance, report, destination)
-        return place.given_back(destination.finished())
+        field.run(self.crf.iterations, self.crf.tolerance, report, to := Destination(result, axis))
+        return place.given_back(to.finished())
 
     def infer_vjp(
         self,
@@ -175,7 +173,7 @@ class PreparedCRF:
         values, axis = self._unary(place.take("unary", unary), label_axis, check_finite)
         interval = checkpoint_interval(checkpoint, self.crf.iterations)
         terms = self._compatibility(values.shape[axis])
-        result = self._result(place, values.shape, None)
+        result = place.empty(values.shape, self.dtype)
         if self._core is None:
             return place.given_back(result), InferenceVjp(self, None, values.shape, axis)
         double = self.dtype == np.float64
@@ -280,9 +278,6 @@ class PreparedCRF:
             )
         axis = axis_index("label_axis", label_axis, values.ndim)
         return as_precision("unary", values, self.dtype), axis
-
-    def _result(self, place: Place, shape: Shape, out: FloatArray | None) -> FloatArray:
-        return place.empty(shape, self.dtype) if out is None else out
 
     def _compatibility(self, num_labels: int) -> list[CompatibilityTerms]:
         terms = []

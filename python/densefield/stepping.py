@@ -107,6 +107,14 @@ def store_marginals(field: _MeanField, result: FloatArray, axis: int) -> None:
     copy_back(table, result, axis)
 
 
+def check_callback(callback: Any) -> None:
+    """Raise TypeError unless it is a function or None."""
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback must be a function of (iteration, q), got {type(callback).__name__}"
+        )
+
+
 def reporter(
     field: _MeanField, callback: Callback, place: Place, shape: Shape, axis: int, dtype: Any
 ) -> Callable[[], bool]:
