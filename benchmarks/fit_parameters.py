@@ -8,11 +8,11 @@ package's defaults on, and every photograph is measured once. Beside it stand th
 and the defaults, which were chosen on these same photographs: they have seen what they are
 measured on, the fitted models have not.
 
-To keep the time within minutes, a model is fitted to one window of each photograph, the one with
-most pixels near a boundary, and labels that the network gives no chance there are left out of it.
-Pixels farther than ``BAND_RADIUS`` from a boundary count as void in fitting, because a CRF has
-nothing to correct there (``--all-pixels`` keeps them). Measured are whole photographs with all
-labels.
+To keep the time within minutes, labels that the network gives no chance in a photograph are left
+out of what a model is fitted to; ``--window`` cuts that down to the window with most pixels near a
+boundary. Pixels farther than ``BAND_RADIUS`` from a boundary count as void in fitting, because a
+CRF has nothing to correct there (``--all-pixels`` keeps them). Measured are whole photographs with
+all labels.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ from benchmarks.accuracy import (
     table,
 )
 from densefield.fitting.losses import LOSS_NAMES
-from densefield.fitting.parameters import kernel_text
+from densefield.fitting.parameters import PARAMETER_NAMES, kernel_text
 
 FOLDS = 3
-WINDOW = 160  # pixels a side of what is fitted to
+WINDOW = 1000  # pixels a side of what is fitted to
 NO_CHANCE = 0.01  # a label whose probability is nowhere above it is left out of a window
+SHARPNESS = 5.0  # near a boundary log q of two labels differ by a few units
 MAX_STEPS = 8
 SEED = 0
 
@@ -132,6 +133,8 @@ def fit_and_tell(
         unaries,
         labels,
         loss=options.loss,
+        sharpness=options.sharpness,
+        parameters=options.parameters,
         max_steps=options.max_steps,
         progress=True,
     )
@@ -186,6 +189,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of images/labels/unaries")
     parser.add_argument("--json", type=Path, help="also write results and models to this file")
     parser.add_argument("--loss", choices=LOSS_NAMES, default="soft_iou")
+    parser.add_argument("--sharpness", type=float, default=SHARPNESS)
+    parser.add_argument(
+        "--parameters",
+        nargs="+",
+        choices=PARAMETER_NAMES,
+        default=["weights"],
+        help="what is fitted",
+    )
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--window", type=int, default=WINDOW, help="pixels (default: %(default)s)")
     parser.add_argument("--max-steps", type=int, default=MAX_STEPS)

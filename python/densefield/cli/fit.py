@@ -67,6 +67,13 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     help="What is minimised.",
 )
 @click.option(
+    "--sharpness",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Power of the marginals that the loss sees: large, it counts labels and not how sure.",
+)
+@click.option(
     "--parameters",
     type=click.Choice(PARAMETER_NAMES),
     multiple=True,
@@ -169,6 +176,7 @@ def fit(
         crf,
         *zip(*train, strict=True),
         loss=settings["loss"],
+        sharpness=settings["sharpness"],
         parameters=settings["parameters"] or None,
         validation=held_out,
         patience=settings["patience"],
@@ -181,7 +189,15 @@ def fit(
     _report(result, output)
 
 
-_SEARCH_OPTIONS = ("loss", "parameters", "patience", "max_steps", "ignore_label", "seed")
+_SEARCH_OPTIONS = (
+    "loss",
+    "sharpness",
+    "parameters",
+    "patience",
+    "max_steps",
+    "ignore_label",
+    "seed",
+)
 
 
 def _check_output(output: Path, overwrite: bool) -> None:

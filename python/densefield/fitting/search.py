@@ -35,6 +35,7 @@ def fit(
     labels: Arrays,
     *,
     loss: LossName = "cross_entropy",
+    sharpness: float = 1.0,
     parameters: Sequence[ParameterName] | None = None,
     bounds: Bounds | None = None,
     validation: float | Triple = 0.0,
@@ -70,6 +71,9 @@ def fit(
         Of one image: the mean of ``-log q[label]`` over its labelled nodes; or 1 minus the mean,
         over the labels that occur, of ``sum q y / sum (q + y - q y)``. All images count the
         same, whatever their size.
+    sharpness : float, default 1
+        The loss is that of marginals ``q**sharpness``, made to sum to 1 again. At 1 it counts how
+        sure marginals are; the larger, the more only which label is the most probable one.
     parameters : sequence of {"weights", "sigmas", "compatibility"}, optional
         What is fitted. By default weights and standard deviations, and the compatibility if it
         is an array: the weight of `Potts` does what the kernels' weights do.
@@ -140,16 +144,18 @@ def fit(
     if not isinstance(crf, DenseCRF):
         raise TypeError(f"crf must be a DenseCRF or ConvCRF, got {type(crf).__name__}")
     checked_loss = as_choice("loss", loss, LOSS_NAMES)
+    sharpness = as_number("sharpness", sharpness, positive=True)
     sigma_step = as_number("sigma_step", sigma_step, minimum=0)
     fitted = Parameters(crf, parameters, bounds, by_differences=sigma_step > 0)
     if ignore_label is not None:
         ignore_label = as_count("ignore_label", ignore_label, minimum=-(2**63))
     axes = Axes(label_axis, channel_axis, ignore_label)
-    limits = _Limits(
+    settings = _Settings(
         as_count("patience", patience, minimum=1),
         as_count("max_steps", max_steps, minimum=1),
         as_number("tolerance", tolerance, minimum=0),
         sigma_step,
+        sharpness,
     )
     train = check_samples(crf, images, unaries, labels, axes)
     if isinstance(validation, tuple | list):
@@ -163,8 +169,8 @@ def fit(
         train, held_out = split(train, validation, rng)
     wants_bar = as_flag("progress", progress)
     minimize = import_minimize()
-    with as_progress(wants_bar, limits.max_steps) as bar:
-        search = _Search(fitted, checked_loss, train, held_out, limits, bar)
+    with as_progress(wants_bar, settings.max_steps) as bar:
+        search = _Search(fitted, checked_loss, train, held_out, settings, bar)
         return search.run(minimize, crf)
 
 
@@ -179,13 +185,14 @@ def import_minimize() -> Any:
     return minimize
 
 
-class _Limits(NamedTuple):
-    """When a search ends, and how far it looks for slopes."""
+class _Settings(NamedTuple):
+    """When a search ends, how far it looks for slopes, and what it minimises beside the name."""
 
     patience: int
     max_steps: int
     tolerance: float
-    sigma_step: float
+    sigma_step: float = 0.0
+    sharpness: float = 1.0
 
 
 class _EndedError(Exception):
@@ -205,7 +212,7 @@ class _Search:
         loss: str,
         train: list[Sample],
         held_out: list[Sample],
-        limits: _Limits,
+        settings: _Settings,
         bar: Progress,
     ) -> None:
         self._parameters = parameters
@@ -213,7 +220,7 @@ class _Search:
         self._loss = LOSSES[loss]
         self._train = train
         self._held_out = held_out
-        self._limits = limits
+        self._settings = settings
         self._bar = bar
         self._num_evaluations = 0
         self._scale: float | None = None
@@ -236,7 +243,7 @@ class _Search:
                 callback=self._note_step,
                 # Steps are judged below, in units of the loss.
                 options={
-                    "maxiter": self._limits.max_steps,
+                    "maxiter": self._settings.max_steps,
                     "maxls": _MAX_TRIALS,
                     "ftol": 0.0,
                     "gtol": 0.0,
@@ -288,7 +295,7 @@ class _Search:
             slope += self._parameters.gradient(vector, gradients)
             for entry, (below, above) in around.items():
                 rise = self._loss_at(above, sample) - self._loss_at(below, sample)
-                slope[entry] += rise / (2 * self._limits.sigma_step)
+                slope[entry] += rise / (2 * self._settings.sigma_step)
         count = len(self._train)
         self._num_evaluations += 1
         self._last = (vector.copy(), total / count, slope / count)
@@ -308,11 +315,11 @@ class _Search:
     def _end_if_done(self) -> None:
         last = self._history[-1]
         if last.validation_loss is not None:
-            if last.step - self._best[0] >= self._limits.patience:
+            if last.step - self._best[0] >= self._settings.patience:
                 raise _EndedError("validation")
         losses = [step.train_loss for step in self._history[-1 - _SHORT_STEPS :]]
         falls = [(a - b) / max(abs(a), 1e-30) for a, b in itertools.pairwise(losses)]
-        if len(falls) == _SHORT_STEPS and max(falls) <= self._limits.tolerance:
+        if len(falls) == _SHORT_STEPS and max(falls) <= self._settings.tolerance:
             raise _EndedError("converged")
 
     def _validate(self, vector: Vector) -> float:
@@ -331,7 +338,7 @@ class _Search:
         models = {}
         for entry in self._parameters.entries_by_differences:
             step = np.zeros_like(vector)
-            step[entry] = self._limits.sigma_step
+            step[entry] = self._settings.sigma_step
             models[entry] = self._model(vector - step), self._model(vector + step)
         return models
 
@@ -341,7 +348,11 @@ class _Search:
 
     def _loss_of(self, scores: Any, sample: Sample) -> tuple[float, Any]:
         flat = scores.reshape(len(scores), -1)
-        return self._loss(flat[:, sample.nodes].astype(np.float64), sample.truth)
+        scores = flat[:, sample.nodes].astype(np.float64)
+        scores *= self._settings.sharpness
+        loss, by_scores = self._loss(scores, sample.truth)
+        by_scores *= self._settings.sharpness
+        return loss, by_scores
 
 
 def _judged(step: FitStep) -> float:
