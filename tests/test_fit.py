@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import densefield as df
+from densefield.fitting.losses import LOSS_NAMES
 from densefield.fitting.parameters import Parameters
 from densefield.fitting.progress import Progress
 from densefield.fitting.samples import Axes, check_samples
@@ -62,7 +63,7 @@ class TestWhatIsFound:
         assert kernel.weight == pytest.approx(3, rel=0.2)
         assert kernel.sigma_space == pytest.approx((1.5, 3), rel=0.2)
 
-    @pytest.mark.parametrize("loss", ["cross_entropy", "soft_iou"])
+    @pytest.mark.parametrize("loss", LOSS_NAMES)
     def test_the_loss_falls(self, fields: Fields, loss: Any) -> None:
         result = df.fit(START, *fields, loss=loss, max_steps=5)
         losses = [step.train_loss for step in result.history]
@@ -173,7 +174,7 @@ class TestWhatIsFound:
 
 
 class TestGradient:
-    @pytest.mark.parametrize("loss", ["cross_entropy", "soft_iou"])
+    @pytest.mark.parametrize("loss", LOSS_NAMES)
     @pytest.mark.parametrize("sharpness", [1.0, 3.0])
     def test_by_all_parameters_is_that_of_central_differences(
         self, fields: Fields, loss: Any, sharpness: float

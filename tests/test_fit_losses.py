@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from densefield.fitting.losses import LOSSES, cross_entropy, soft_iou
+from densefield.fitting.losses import LOSSES, cross_entropy, soft_accuracy, soft_iou
 from gradient_checks import assert_gradient, central_differences, gradient_faults
 
 TRUTH = np.array([0, 2, 2, 0, 0, 2, 0])  # label 1 does not occur
@@ -43,6 +43,11 @@ def test_soft_iou_of_certain_marginals_is_the_usual_one() -> None:
     certain = 1e3 * np.eye(4)[found].T
     # Label 0: three of four found and one too many, 3 / 5; label 2: two of three, 2 / 3.
     assert soft_iou(certain, TRUTH)[0] == pytest.approx(1 - (3 / 5 + 2 / 3) / 2, rel=1e-14)
+
+
+def test_soft_accuracy_is_the_mean_marginal_of_the_true_label() -> None:
+    expected = 1 - softmax(scores())[TRUTH, np.arange(TRUTH.size)].mean()
+    assert soft_accuracy(scores(), TRUTH)[0] == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,6 +1,6 @@
 """Losses of scores at labelled nodes, with their gradients, in float64.
 
-Both take scores z in place of marginals q = softmax(z): where float32 would round a marginal to
+All take scores z in place of marginals q = softmax(z): where float32 would round a marginal to
 0, its logarithm and the gradient by z are still numbers.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
-LossName: TypeAlias = Literal["cross_entropy", "soft_iou"]
+LossName: TypeAlias = Literal["cross_entropy", "soft_iou", "soft_accuracy"]
 Loss: TypeAlias = Callable[[Float64Array, npt.NDArray[np.intp]], tuple[float, Float64Array]]
 
 LOSS_NAMES: tuple[LossName, ...] = get_args(LossName)
@@ -84,4 +84,35 @@ def soft_iou(scores: Float64Array, truth: npt.NDArray[np.intp]) -> tuple[float, 
     return loss, by_q
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "soft_iou": soft_iou}
+def soft_accuracy(scores: Float64Array, truth: npt.NDArray[np.intp]) -> tuple[float, Float64Array]:
+    """Return 1 minus the mean over nodes of ``q[truth]``, with q the softmax of the scores.
+
+    Parameters
+    ----------
+    scores : (C, N) array of float64
+        Scores of N labelled nodes, 1 or more.
+    truth : (N,) array of int
+        Labels 0 .. C-1.
+
+    Returns
+    -------
+    loss : float
+        From 0 to 1.
+    gradient : (C, N) ndarray of float64
+        By the scores: ``q[truth] (q - [l = truth]) / N``.
+    """
+    nodes = np.arange(truth.size)
+    q = np.exp(scores - scores.max(axis=0))
+    q /= q.sum(axis=0)
+    at_truth = q[truth, nodes]
+    loss = 1 - float(at_truth.mean())
+    q[truth, nodes] -= 1
+    q *= at_truth / truth.size
+    return loss, q
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "soft_iou": soft_iou,
+    "soft_accuracy": soft_accuracy,
+}

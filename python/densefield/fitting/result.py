@@ -44,7 +44,7 @@ class FitResult:
     ----------
     crf : DenseCRF or ConvCRF
         The model of the best step, ready to use.
-    loss : {"cross_entropy", "soft_iou"}
+    loss : {"cross_entropy", "soft_iou", "soft_accuracy"}
     parameters : tuple of str
         What was fitted.
     history : tuple of FitStep

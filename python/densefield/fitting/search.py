@@ -67,10 +67,10 @@ def fit(
         Energies, see `unary_from_probabilities`. float64 is computed in float64.
     labels : sequence of (*grid) arrays of int
         What the marginals should say: 0 .. C-1, or `ignore_label`.
-    loss : {"cross_entropy", "soft_iou"}, default "cross_entropy"
-        Of one image: the mean of ``-log q[label]`` over its labelled nodes; or 1 minus the mean,
-        over the labels that occur, of ``sum q y / sum (q + y - q y)``. All images count the
-        same, whatever their size.
+    loss : {"cross_entropy", "soft_iou", "soft_accuracy"}, default "cross_entropy"
+        Of one image: the mean of ``-log q[label]`` over its labelled nodes; 1 minus the mean,
+        over the labels that occur, of ``sum q y / sum (q + y - q y)``; or 1 minus the mean of
+        ``q[label]``. All images count the same, whatever their size.
     sharpness : float, default 1
         The loss is that of marginals ``q**sharpness``, made to sum to 1 again. At 1 it counts how
         sure marginals are; the larger, the more only which label is the most probable one.
