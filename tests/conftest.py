@@ -73,3 +73,13 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         pytest.skip(reason)
     with running_on(chosen):
         yield chosen
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    """Run the test for every device other than the CPU; it says itself what lives there."""
+    name: str = request.param
+    reason = reason_to_skip(Backend(name, "base", 1))
+    if reason is not None:
+        pytest.skip(reason)
+    return name

@@ -11,20 +11,11 @@ import numpy as np
 import pytest
 
 import densefield as df
-from conftest import DEVICES, Backend, reason_to_skip
 from densefield import _densefield
 from gradient_checks import assert_gradient
 
 # Both backends round sums of up to a few hundred terms in their own order.
 TOLERANCE: dict[str, float] = {"f4": 2e-5, "f8": 1e-12}
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> Any:
-    reason = reason_to_skip(Backend(request.param, "base", 1))
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
 
 
 def assert_filters_agree(features: Any, values: Any, device: Any, dtype: str = "f8") -> None:

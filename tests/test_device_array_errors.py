@@ -23,14 +23,6 @@ from device_libraries import (
 )
 
 
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> Any:
-    reason = reason_to_skip(Backend(request.param, "base", 1))
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_arrays_in_different_places_are_named(model: Any, device: str) -> None:
     unary, image = example()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import densefield as df
-from conftest import DEVICES, Backend, reason_to_skip
+from conftest import Backend, reason_to_skip
 from densefield import _densefield
 from densefield import layer as layers
 from device_libraries import (
@@ -25,14 +25,6 @@ from device_libraries import (
     strided,
     watching,
 )
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> Any:
-    reason = reason_to_skip(Backend(request.param, "base", 1))
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
 
 
 def host(array: Any) -> Any:

@@ -67,8 +67,7 @@ def soft_iou(scores: Float64Array, truth: npt.NDArray[np.intp]) -> tuple[float, 
         By the scores.
     """
     nodes = np.arange(truth.size)
-    q = np.exp(scores - scores.max(axis=0))
-    q /= q.sum(axis=0)
+    q = _softmax(scores)
     counts = np.bincount(truth, minlength=len(scores)).astype(np.float64)
     at_truth = q[truth, nodes]
     intersections = np.bincount(truth, weights=at_truth, minlength=len(scores))
@@ -102,13 +101,18 @@ def soft_accuracy(scores: Float64Array, truth: npt.NDArray[np.intp]) -> tuple[fl
         By the scores: ``q[truth] (q - [l = truth]) / N``.
     """
     nodes = np.arange(truth.size)
-    q = np.exp(scores - scores.max(axis=0))
-    q /= q.sum(axis=0)
+    q = _softmax(scores)
     at_truth = q[truth, nodes]
     loss = 1 - float(at_truth.mean())
     q[truth, nodes] -= 1
     q *= at_truth / truth.size
     return loss, q
+
+
+def _softmax(scores: Float64Array) -> Float64Array:
+    q: Float64Array = np.exp(scores - scores.max(axis=0))
+    q /= q.sum(axis=0)
+    return q
 
 
 LOSSES: dict[str, Loss] = {
