@@ -59,6 +59,7 @@ class Comparison:
     cost: Cost | None = None
     error_of: str = ""  # what is compared with what; empty where nothing can be
     baseline: str = ""  # the contender that ratios and equal labels refer to
+    less: str = ""  # the contender whose time is taken off everyone else's, and who gets no line
     note: str = ""
 
 
@@ -156,15 +157,18 @@ def measure(
     medians = {c.key: timings[str(index)].median for index, c in enumerate(contenders)}
     rows = []
     for index, contender in enumerate(contenders):
+        if contender.name == comparison.less:
+            continue
         timing = timings[str(index)]
+        median = timing.median - medians.get((comparison.less, contender.threads), 0.0)
         row = Row(
             case=comparison.case,
             input=comparison.input,
             size=comparison.size,
             contender=contender.name,
             threads=contender.threads,
-            median_ms=1e3 * timing.median,
-            iqr_percent=timing.iqr_percent,
+            median_ms=1e3 * median,
+            iqr_percent=timing.iqr_percent * timing.median / median,
             rounds=settings.rounds,
             calls_per_sample=timing.calls_per_sample,
             error=errors.get(contender.name),

@@ -26,6 +26,7 @@ FILTER_SIZES = (7, 11)
 ITERATIONS = 5
 ERROR_OF = "largest difference to the same in float64"
 TORCH = "torch, tiled windows"
+CENTRE = "1 x 1 window"
 
 
 def window(settings: Settings) -> Iterator[Comparison | Skipped]:
@@ -90,6 +91,20 @@ def _kernel(scene: inputs.Scene, filter_size: int, settings: Settings) -> Iterat
             cost=cost,
             error_of=ERROR_OF if its_error else "",
         )
+    centre = df.WindowKernel(table, 1)
+    message = costs.window_message(nodes, taps, channels)
+    yield Comparison(
+        case=f"window/message, {filter_size} x {filter_size}",
+        input=scene.name,
+        size=size,
+        contenders=[
+            *ours("densefield", settings, partial(kernel.apply, values)),
+            *ours(CENTRE, settings, partial(centre.apply, values)),
+        ],
+        cost=costs.Cost(message.bytes, message.operations * (taps - 1) / taps),
+        less=CENTRE,
+        note="the filter's time less that of a 1 x 1 window, which copies as much",
+    )
 
 
 def _conv_crf(scene: inputs.Scene, filter_size: int, settings: Settings) -> Iterator[Comparison]:
@@ -112,7 +127,7 @@ def _conv_crf(scene: inputs.Scene, filter_size: int, settings: Settings) -> Iter
             cost = costs.window_message(nodes, taps, labels)
         our_error = partial(error, iterations, infer)
         contenders = list(ours("densefield", settings, run, error=our_error))
-        if peers.torch_missing() is None and (iterations == 1 or filter_size == FILTER_SIZES[0]):
+        if peers.torch_missing() is None:
             contenders += _torch(scene, unary, filter_size, iterations, settings, error)
         yield Comparison(
             case=f"window/ConvCRF, {name}, {filter_size} x {filter_size}",
