@@ -20,8 +20,8 @@ from benchmarks import results_file
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 COLUMNS = (
-    *("", "threads", "ms", "IQR %", "Mpoint/s", "of copy speed", "of peak"),
-    *("× floor", "error", "times faster than", "labels equal"),
+    *("", "threads", "ms", "IQR %", "Mpoint/s", "GFLOP/s", "of copy speed"),
+    *("of peak", "× floor", "error", "times faster than", "labels equal"),
 )
 PEER = "pydensecrf"
 
@@ -47,6 +47,8 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     """Return a row's cells, in the order of `COLUMNS`."""
     points = row.get("size", {}).get("points")
     rate = None if points is None else points / row["median_ms"] / 1e3
+    operations = row.get("operations")
+    arithmetic = None if operations is None else operations / row["median_ms"] / 1e6
     floor = row.get("floor_ms")
     ratio, equal = row.get("ratio"), row.get("labels_equal")
     return [
@@ -55,6 +57,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         figure(row["median_ms"], 4),
         figure(row["iqr_percent"], 2),
         figure(rate),
+        figure(arithmetic),
         percent(row.get("copy_share")),
         percent(row.get("peak_share")),
         "" if floor is None else figure(row["median_ms"] / floor),
