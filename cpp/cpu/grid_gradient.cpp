@@ -22,7 +22,7 @@ class BoxProduct {
       : lattice_(lattice),
         values_(values),
         gradients_(gradients),
-        kind_(table != nullptr ? kind_of(table->form) : simd::CompatibilityKind::scalar),
+        kind_(table != nullptr ? table->form : CompatibilityForm::scalar),
         entries_(table != nullptr ? table->values.data() : nullptr),
         num_channels_(num_channels) {}
 
@@ -58,7 +58,7 @@ class BoxProduct {
   const CpuLattice<T>& lattice_;
   const CpuVertexRows<T>& values_;
   const CpuVertexRows<T>& gradients_;
-  const simd::CompatibilityKind kind_;
+  const CompatibilityForm kind_;
   const T* entries_;
   const int64_t num_channels_;
 };

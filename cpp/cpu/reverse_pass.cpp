@@ -10,14 +10,6 @@
 
 namespace densefield::cpu {
 
-simd::CompatibilityKind kind_of(CompatibilityForm form) {
-  switch (form) {
-    case CompatibilityForm::scalar: return simd::CompatibilityKind::scalar;
-    case CompatibilityForm::vector: return simd::CompatibilityKind::vector;
-    default: return simd::CompatibilityKind::matrix;
-  }
-}
-
 namespace {
 
 template <typename T>
@@ -106,7 +98,7 @@ class BlockReverse {
     part.pre = kernel.pre.data() + block.begin;
     part.post = kernel.post.data() + block.begin;
     part.self = kernel.self.is_empty() ? nullptr : kernel.self.data() + block.begin;
-    part.kind = kind_of(from.compatibility->form);
+    part.kind = from.compatibility->form;
     part.compatibility = from.compatibility->values.data();
     part.transposed = from.transposed_compatibility->values.data();
     part.grad_compatibility = sums;

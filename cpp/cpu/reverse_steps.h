@@ -9,7 +9,6 @@
 namespace densefield::cpu {
 
 // reverse_pass.cpp
-simd::CompatibilityKind kind_of(CompatibilityForm form);
 template <typename T>
 void mean_field_reverse_pass(const MeanFieldReversePass<T>&);
 

@@ -37,13 +37,7 @@ void apply_between_cells(const CpuWindowTable<T>& table, const T* rows, int64_t 
   pass_messages(table, first, stride, false, messages.data());
   Buffer<T> lines(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
   upsample_rows(grid, messages.data(), stride, lines.data());
-  parallel_for(grid.fine[0] * grid.fine[1], [&](int64_t row, int) {
-    const int64_t begin = row * grid.fine[2];
-    upsample_along_row(grid, lines.data() + row * grid.coarse[2] * stride, 0, grid.fine[2], stride,
-                       out + begin * stride);
-    if (!table.post.is_empty())
-      scale_rows(table.post.data(), begin, begin + grid.fine[2], stride, out);
-  });
+  upsample_along_rows(grid, lines.data(), table.post.data(), stride, out);
 }
 
 template <typename T>

@@ -57,10 +57,7 @@ Buffer<T> window_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& f
   Buffer<T> lines(host_memory(), cells.fine[0] * cells.fine[1] * width);
   upsample_rows(cells, sums.data(), 1, lines.data());
   Buffer<T> fine(host_memory(), table.num_nodes());
-  parallel_for(cells.fine[0] * cells.fine[1], [&](int64_t row, int) {
-    upsample_along_row(cells, lines.data() + row * width, 0, cells.fine[2], 1,
-                       fine.data() + row * cells.fine[2]);
-  });
+  upsample_along_rows<T>(cells, lines.data(), nullptr, 1, fine.data());
   return fine;
 }
 

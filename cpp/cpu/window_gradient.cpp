@@ -32,14 +32,10 @@ void message_gradient(const T* grad_scores, const CompatibilityTable<T>* transpo
     std::copy_n(grad_scores, count * stride, to);
     return;
   }
-  const T* table = transposed->values.data();
-  const bool is_scalar = transposed->form == CompatibilityForm::scalar;
-  const T factor = is_scalar ? -table[0] : T(-1);
-  for (int64_t e = 0; e < count * stride; ++e) to[e] = factor * grad_scores[e];
-  if (!is_scalar)
-    simd::window_kernels<T>().transform(transposed->form == CompatibilityForm::vector ? 1 : 2,
-                                        table, num_channels, count, stride,
-                                        thread_scratch<T, Labels>(stride), to);
+  simd::window_kernels<T>().transform({transposed->form, transposed->values.data(), num_channels,
+                                       count, stride, grad_scores, false,
+                                       thread_scratch<T, Labels>(stride), to});
+  for (int64_t e = 0; e < count * stride; ++e) to[e] = -to[e];
 }
 
 // out[i] += sign * a_i . b_i
@@ -123,10 +119,7 @@ void add_between_cells(const CpuWindowTable<T>& table, const T* rows, const T* g
   pass_messages(table, means.data() + margin, stride, false, messages.data());
   Buffer<T> lines(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
   upsample_rows(grid, messages.data(), stride, lines.data());
-  parallel_for(grid.fine[0] * grid.fine[1], [&](int64_t row, int) {
-    upsample_along_row(grid, lines.data() + row * grid.coarse[2] * stride, 0, grid.fine[2], stride,
-                       nodes.data() + row * grid.fine[2] * stride);
-  });
+  upsample_along_rows<T>(grid, lines.data(), nullptr, stride, nodes.data());
   add_dot_products(nodes.data(), gradients, num_nodes, stride, T(1), out.post.data());
 }
 

@@ -2,6 +2,7 @@
 // messages, compatibility, softmax, while a piece is in the first-level cache.
 #include <algorithm>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "densefield/threads.h"
@@ -15,10 +16,16 @@ namespace {
 
 constexpr int64_t kChunk = 64;  // pixels: 6 KB of messages for 21 labels
 
-// Messages between cells, ready to be interpolated along the rows.
+// What passes between cells, ready to be interpolated along the rows.
 template <typename T>
-Buffer<T> messages_between_cells(const CpuWindowTable<T>& table, const T* marginals,
-                                 int64_t stride) {
+struct BetweenCells {
+  Buffer<T> messages;  // [fine z, fine y, coarse x, stride]
+  std::vector<CellPair<T>> pairs;
+};
+
+template <typename T>
+BetweenCells<T> pass_between_cells(const CpuWindowTable<T>& table, const T* marginals,
+                                   int64_t stride) {
   const CellGrid grid = table.cells();
   const int64_t margin = table.margin() * stride, cells = table.geometry.num_nodes() * stride;
   Buffer<T> means(host_memory(), cells + 2 * margin), messages(host_memory(), cells);
@@ -28,13 +35,14 @@ Buffer<T> messages_between_cells(const CpuWindowTable<T>& table, const T* margin
   pass_messages(table, means.data() + margin, stride, false, messages.data());
   Buffer<T> rows(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
   upsample_rows(grid, messages.data(), stride, rows.data());
-  return rows;
+  return {std::move(rows), cells_along_row<T>(grid)};
 }
 
 template <typename T>
 class PiecePass {
  public:
-  PiecePass(const WindowPass<T>& pass, const std::vector<Buffer<T>>& between_cells, Place extent)
+  PiecePass(const WindowPass<T>& pass, const std::vector<BetweenCells<T>>& between_cells,
+            Place extent)
       : pass_(pass),
         between_cells_(between_cells),
         extent_(extent),
@@ -102,16 +110,13 @@ class PiecePass {
   // energy [kChunk, stride] += A_m K~_m q, or = for the first kernel.
   void add_energy(size_t m, int64_t row, int64_t first, int64_t count, T* scratch, T* energy) {
     const CompatibilityTable<T>& compatibility = pass_.compatibility[m];
-    T* to = m == 0 ? energy : energy + kChunk * stride_;
-    message(m, row, first, count, to);
     const T* table = compatibility.values.data();
-    if (compatibility.form != CompatibilityForm::scalar)
-      simd::window_kernels<T>().transform(compatibility.form == CompatibilityForm::vector ? 1 : 2,
-                                          table, pass_.num_labels, count, stride_, scratch, to);
-    else if (table[0] != T(1))
-      for (int64_t e = 0; e < count * stride_; ++e) to[e] *= table[0];
-    if (m > 0)
-      for (int64_t e = 0; e < count * stride_; ++e) energy[e] += to[e];
+    const bool is_first = m == 0;
+    T* messages = is_first ? energy : energy + kChunk * stride_;
+    message(m, row, first, count, messages);
+    if (is_first && compatibility.form == CompatibilityForm::scalar && table[0] == T(1)) return;
+    simd::window_kernels<T>().transform({compatibility.form, table, pass_.num_labels, count,
+                                         stride_, messages, !is_first, scratch, energy});
   }
 
   void message(size_t m, int64_t row, int64_t first, int64_t count, T* to) {
@@ -120,12 +125,11 @@ class PiecePass {
     if (table.cell_size == 1) {
       simd::window_kernels<T>().message(readers_[m].row(row, first, first + count), stride_, to);
     } else {
-      const CellGrid grid = table.cells();
-      upsample_along_row(grid, between_cells_[m].data() + row * grid.coarse[2] * stride_, first,
-                         first + count, stride_, to);
-      if (!table.post.is_empty())
-        for (int64_t p = 0; p < count; ++p)
-          for (int64_t c = 0; c < stride_; ++c) to[p * stride_ + c] *= table.post[node + p];
+      const BetweenCells<T>& between = between_cells_[m];
+      const T* post = table.post.is_empty() ? nullptr : table.post.data() + node;
+      const T* cells = between.messages.data() + row * table.geometry.extent[2] * stride_;
+      simd::window_kernels<T>().interpolate(
+          {count, stride_, between.pairs.data() + first, cells, post, to});
     }
     if (pass_.self.empty()) return;
     const T* marginals = pass_.marginals + node * stride_;
@@ -151,7 +155,7 @@ class PiecePass {
   }
 
   const WindowPass<T>& pass_;
-  const std::vector<Buffer<T>>& between_cells_;
+  const std::vector<BetweenCells<T>>& between_cells_;
   const Place extent_;
   const int64_t stride_;
   std::vector<WindowRowReader<T>> readers_;
@@ -163,12 +167,12 @@ template <typename T>
 T window_pass(const WindowPass<T>& pass) {
   const int64_t stride = padded_stride<T>(pass.num_labels);
   Place extent{1, 1, pass.layout->num_nodes()};
-  std::vector<Buffer<T>> between_cells;
+  std::vector<BetweenCells<T>> between_cells;
   for (const auto& kernel : pass.kernels) {
     const CpuWindowTable<T>& table = as_cpu(*kernel);
     extent = table.fine;
-    between_cells.push_back(
-        table.cell_size > 1 ? messages_between_cells(table, pass.marginals, stride) : Buffer<T>());
+    between_cells.push_back(table.cell_size > 1 ? pass_between_cells(table, pass.marginals, stride)
+                                                : BetweenCells<T>());
   }
   const RowTasks tasks(extent);
   std::vector<T> change(static_cast<size_t>(tasks.num_tasks()), T(0));

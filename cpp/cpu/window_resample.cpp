@@ -1,11 +1,14 @@
 #include "window_resample.h"
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "../core/window.h"
 #include "densefield/buffer.h"
 #include "densefield/threads.h"
+#include "scratch.h"
+#include "simd/window_kernels.h"
 
 namespace densefield::cpu {
 namespace {
@@ -35,15 +38,6 @@ void for_lines(const AxisShape& shape, Line line) {
   });
 }
 
-template <typename T>
-void clear(T* to, int64_t count) {
-  std::fill(to, to + count, T(0));
-}
-template <typename T>
-void add(T* to, T factor, const T* from, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) to[i] += factor * from[i];
-}
-
 struct Axis {
   int64_t fine;
   int64_t coarse;
@@ -62,31 +56,18 @@ Axis axis_of(const CellGrid& grid, int axis) {
   return {grid.fine[a], grid.coarse[a], grid.phase[a], grid.cell_size};
 }
 
-// Calls body(node, cell, share) for every pair that the interpolation joins, nodes rising.
-template <typename T, typename Body>
-void for_shares(const Axis& axis, Body body) {
-  for (int64_t i = 0; i < axis.fine; ++i) {
-    const CellPair<T> pair = cells_around<T>(i, axis.phase, axis.cell_size, axis.coarse);
-    body(i, pair.low, T(1) - pair.share);
-    body(i, pair.high, pair.share);
-  }
-}
-
 // scale: of the lines of nodes along x, [outer, length]; or nullptr.
 template <typename T>
 void pool_axis(const Axis& axis, const AxisShape& shape, const T* from, const T* scale, T* to) {
   for_lines(shape, [&](int64_t outer, int64_t first, int64_t count) {
     const T* in = from + outer * axis.fine * shape.inner + first;
     T* out = to + outer * axis.coarse * shape.inner + first;
-    for (int64_t c = 0; c < axis.coarse; ++c) clear(out + c * shape.inner, count);
-    for (int64_t i = 0; i < axis.fine; ++i) {
-      const int64_t cell = cell_of(i, axis.phase, axis.cell_size);
-      const T factor = scale == nullptr ? T(1) : scale[outer * axis.fine + i];
-      add(out + cell * shape.inner, factor, in + i * shape.inner, count);
-    }
     for (int64_t c = 0; c < axis.coarse; ++c) {
-      const T inverse = axis.inverse_count<T>(c);
-      for (int64_t e = 0; e < count; ++e) out[c * shape.inner + e] *= inverse;
+      const CellNodes nodes = nodes_of_cell(c, axis.phase, axis.cell_size, axis.fine);
+      const T* weight = scale == nullptr ? nullptr : scale + outer * axis.fine + nodes.first;
+      simd::window_kernels<T>().sum_rows({count, nodes.count(), in + nodes.first * shape.inner,
+                                          shape.inner, weight, axis.inverse_count<T>(c),
+                                          out + c * shape.inner});
     }
   });
 }
@@ -96,24 +77,57 @@ void upsample_axis(const Axis& axis, const AxisShape& shape, const T* from, T* t
   for_lines(shape, [&](int64_t outer, int64_t first, int64_t count) {
     const T* in = from + outer * axis.coarse * shape.inner + first;
     T* out = to + outer * axis.fine * shape.inner + first;
-    for (int64_t i = 0; i < axis.fine; ++i) clear(out + i * shape.inner, count);
-    for_shares<T>(axis, [&](int64_t i, int64_t cell, T share) {
-      add(out + i * shape.inner, share, in + cell * shape.inner, count);
-    });
+    for (int64_t i = 0; i < axis.fine; ++i) {
+      const CellPair<T> pair = cells_around<T>(i, axis.phase, axis.cell_size, axis.coarse);
+      const T weight[2] = {T(1) - pair.share, pair.share};
+      simd::window_kernels<T>().sum_rows({count, 2, in + pair.low * shape.inner,
+                                          (pair.high - pair.low) * shape.inner, weight, T(1),
+                                          out + i * shape.inner});
+    }
   });
+}
+
+// What the nodes around a cell take from it: nodes first, first + 1, .. have weight[0], ..
+template <typename T>
+struct Takers {
+  int64_t first = 0;
+  std::vector<T> weight;
+};
+template <typename T>
+std::vector<Takers<T>> takers_of_cells(const Axis& axis) {
+  std::vector<Takers<T>> takers(static_cast<size_t>(axis.coarse));
+  for (int64_t i = 0; i < axis.fine; ++i) {
+    const CellPair<T> pair = cells_around<T>(i, axis.phase, axis.cell_size, axis.coarse);
+    for (int64_t cell = pair.low; cell <= pair.high; ++cell) {
+      Takers<T>& of_cell = takers[static_cast<size_t>(cell)];
+      if (of_cell.weight.empty()) of_cell.first = i;
+      of_cell.weight.push_back(share_of_cell(pair, cell));
+    }
+  }
+  return takers;
 }
 
 template <typename T>
 void upsample_axis_transpose(const Axis& axis, const AxisShape& shape, const T* from,
                              const T* scale, T* to) {
+  struct Weights;
+  const std::vector<Takers<T>> takers = takers_of_cells<T>(axis);
   for_lines(shape, [&](int64_t outer, int64_t first, int64_t count) {
     const T* in = from + outer * axis.fine * shape.inner + first;
     T* out = to + outer * axis.coarse * shape.inner + first;
-    for (int64_t c = 0; c < axis.coarse; ++c) clear(out + c * shape.inner, count);
-    for_shares<T>(axis, [&](int64_t i, int64_t cell, T share) {
-      const T factor = scale == nullptr ? share : share * scale[outer * axis.fine + i];
-      add(out + cell * shape.inner, factor, in + i * shape.inner, count);
-    });
+    for (const Takers<T>& of_cell : takers) {
+      const auto num_nodes = static_cast<int64_t>(of_cell.weight.size());
+      const T* weight = of_cell.weight.data();
+      if (scale != nullptr) {
+        T* scaled = thread_scratch<T, Weights>(num_nodes);
+        const T* here = scale + outer * axis.fine + of_cell.first;
+        std::transform(weight, weight + num_nodes, here, scaled, std::multiplies<T>());
+        weight = scaled;
+      }
+      simd::window_kernels<T>().sum_rows(
+          {count, num_nodes, in + of_cell.first * shape.inner, shape.inner, weight, T(1), out});
+      out += shape.inner;
+    }
   });
 }
 
@@ -155,10 +169,9 @@ void pool_transpose(const CellGrid& grid, const T* cells, int64_t stride, T* nod
     const T share = z.inverse_count<T>(cz) * y.inverse_count<T>(cy);
     for (int64_t i = 0; i < x.fine; ++i) {
       const int64_t cx = cell_of(i, x.phase, x.cell_size);
-      T* to = nodes + (row * x.fine + i) * stride;
-      clear(to, stride);
-      add(to, share * x.inverse_count<T>(cx),
-          cells + ((cz * y.coarse + cy) * x.coarse + cx) * stride, stride);
+      simd::window_kernels<T>().sum_rows(
+          {stride, 1, cells + ((cz * y.coarse + cy) * x.coarse + cx) * stride, 0, nullptr,
+           share * x.inverse_count<T>(cx), nodes + (row * x.fine + i) * stride});
     }
   });
 }
@@ -174,15 +187,25 @@ void upsample_rows(const CellGrid& grid, const T* cells, int64_t stride, T* rows
 }
 
 template <typename T>
-void upsample_along_row(const CellGrid& grid, const T* row, int64_t begin, int64_t end,
-                        int64_t stride, T* to) {
+std::vector<CellPair<T>> cells_along_row(const CellGrid& grid) {
   const Axis axis = axis_of(grid, 2);
-  for (int64_t i = begin; i < end; ++i, to += stride) {
-    const CellPair<T> pair = cells_around<T>(i, axis.phase, axis.cell_size, axis.coarse);
-    const T *low = row + pair.low * stride, *high = row + pair.high * stride;
-    for (int64_t c = 0; c < stride; ++c)
-      to[c] = (T(1) - pair.share) * low[c] + pair.share * high[c];
-  }
+  std::vector<CellPair<T>> pairs;
+  pairs.reserve(static_cast<size_t>(axis.fine));
+  for (int64_t i = 0; i < axis.fine; ++i)
+    pairs.push_back(cells_around<T>(i, axis.phase, axis.cell_size, axis.coarse));
+  return pairs;
+}
+
+template <typename T>
+void upsample_along_rows(const CellGrid& grid, const T* rows, const T* post, int64_t stride,
+                         T* nodes) {
+  const std::vector<CellPair<T>> pairs = cells_along_row<T>(grid);
+  const int64_t width = grid.fine[2];
+  parallel_for(grid.fine[0] * grid.fine[1], [&](int64_t row, int) {
+    simd::window_kernels<T>().interpolate(
+        {width, stride, pairs.data(), rows + row * grid.coarse[2] * stride,
+         post == nullptr ? nullptr : post + row * width, nodes + row * width * stride});
+  });
 }
 
 template <typename T>
@@ -195,11 +218,12 @@ void upsample_transpose(const CellGrid& grid, const T* nodes, const T* scale, in
       });
 }
 
-#define DF_INSTANTIATE(T)                                                                     \
-  template void pool(const CellGrid&, const T*, const T*, int64_t, T*);                       \
-  template void pool_transpose(const CellGrid&, const T*, int64_t, T*);                       \
-  template void upsample_rows(const CellGrid&, const T*, int64_t, T*);                        \
-  template void upsample_along_row(const CellGrid&, const T*, int64_t, int64_t, int64_t, T*); \
+#define DF_INSTANTIATE(T)                                                              \
+  template void pool(const CellGrid&, const T*, const T*, int64_t, T*);                \
+  template void pool_transpose(const CellGrid&, const T*, int64_t, T*);                \
+  template void upsample_rows(const CellGrid&, const T*, int64_t, T*);                 \
+  template std::vector<CellPair<T>> cells_along_row(const CellGrid&);                  \
+  template void upsample_along_rows(const CellGrid&, const T*, const T*, int64_t, T*); \
   template void upsample_transpose(const CellGrid&, const T*, const T*, int64_t, T*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

@@ -1,6 +1,8 @@
 // Between nodes and cells: the downsampling of [TC18], maths §5, axis by axis.
 #pragma once
 
+#include <vector>
+
 #include "window_geometry.h"
 
 namespace densefield::cpu {
@@ -17,10 +19,12 @@ void pool_transpose(const CellGrid&, const T* cells, int64_t stride, T* nodes);
 // [fine z, fine y, coarse x] from [coarse z, coarse y, coarse x].
 template <typename T>
 void upsample_rows(const CellGrid&, const T* cells, int64_t stride, T* rows);
-// The rest, along x, for the nodes [begin, end) of a row: to[0] is node `begin`.
+// The rest, along x: between which cells the nodes of a row lie,
 template <typename T>
-void upsample_along_row(const CellGrid&, const T* row, int64_t begin, int64_t end, int64_t stride,
-                        T* to);
+std::vector<CellPair<T>> cells_along_row(const CellGrid&);
+// and all nodes from the rows of `upsample_rows`, times `post` [N]; nullptr: 1.
+template <typename T>
+void upsample_along_rows(const CellGrid&, const T* rows, const T* post, int64_t stride, T* nodes);
 // The transpose of the whole interpolation; `scale` [N] multiplies the nodes before.
 template <typename T>
 void upsample_transpose(const CellGrid&, const T* nodes, const T* scale, int64_t stride, T* cells);

@@ -19,12 +19,6 @@ constexpr int64_t kTaskNodes = 16384;
 constexpr int64_t kChunk = 64;
 
 template <typename T>
-int form_of(const CompatibilityTable<T>& table) {
-  if (table.form == CompatibilityForm::scalar) return 0;
-  return table.form == CompatibilityForm::vector ? 1 : 2;
-}
-
-template <typename T>
 class ReverseTask {
  public:
   explicit ReverseTask(const WindowReversePass<T>& pass)
@@ -41,7 +35,7 @@ class ReverseTask {
   void add_sums() const {
     for (size_t m = 0; m < sums_.size(); ++m) {
       const WindowReverseKernel<T>& kernel = pass_.kernels[m];
-      const bool is_scalar = form_of(*kernel.transposed_compatibility) == 0;
+      const bool is_scalar = kernel.transposed_compatibility->form == CompatibilityForm::scalar;
       for (size_t e = 0; e < sums_[m].size(); ++e)
         kernel.grad_compatibility[is_scalar ? 0 : e] += sums_[m][e];
     }
@@ -49,7 +43,9 @@ class ReverseTask {
 
  private:
   int64_t sums_size(const WindowReverseKernel<T>& kernel) const {
-    return form_of(*kernel.transposed_compatibility) == 2 ? pass_.num_labels * stride_ : stride_;
+    return kernel.transposed_compatibility->form == CompatibilityForm::matrix
+               ? pass_.num_labels * stride_
+               : stride_;
   }
 
   void run_chunk(int64_t first, int64_t count) {
@@ -60,7 +56,7 @@ class ReverseTask {
       sums.emplace_back(static_cast<size_t>(sums_size(kernel)), T(0));
       parts.push_back({kernel.filtered + first * stride_,
                        kernel.self == nullptr ? nullptr : kernel.self + first,
-                       form_of(*kernel.transposed_compatibility),
+                       kernel.transposed_compatibility->form,
                        kernel.transposed_compatibility->values.data(), sums.back().data()});
     }
     simd::window_kernels<T>().reverse_rows(

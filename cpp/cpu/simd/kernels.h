@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "densefield/compatibility_form.h"
+
 namespace densefield::simd {
 
 constexpr int64_t kRowBytes = 32;
@@ -66,8 +68,6 @@ struct GridBlock {
   const int64_t* line_slot;  // [num_lines] the same in the block's box
 };
 
-enum class CompatibilityKind { scalar, vector, matrix };
-
 // One kernel's part in a mean-field pass over one block.
 template <typename T>
 struct PassKernel {
@@ -79,7 +79,7 @@ struct PassKernel {
   const T* post;             // [count] scale of what is sliced
   const T* self;             // [count] share of a node's own marginal in its message; or nullptr
   bool is_first;             // of the block's kernels
-  CompatibilityKind kind;
+  CompatibilityForm kind;
   const T* compatibility;  // [1], [stride], or [num_labels, stride]: column l' first
 };
 

@@ -16,17 +16,17 @@ template <typename T, typename R>
 DF_HD void subtract_energy(const PassBlock<T>& block, const PassKernel<T>& kernel, const R& message,
                            T factor, R& score, T* scratch) {
   switch (kernel.kind) {
-    case CompatibilityKind::scalar: {
+    case CompatibilityForm::scalar: {
       const Vec<T> scale = broadcast(factor * kernel.compatibility[0]);
       fill(score, [&](int v) { return score.get(v) - scale * message.get(v); });
       return;
     }
-    case CompatibilityKind::vector:
+    case CompatibilityForm::vector:
       fill(score, [&](int v) {
         return score.get(v) - (factor * message.get(v)) * load(kernel.compatibility, v);
       });
       return;
-    case CompatibilityKind::matrix:
+    case CompatibilityForm::matrix:
       for (int v = 0; v < message.size(); ++v)
         store(scratch + v * kLanes<T>, factor * message.get(v));
       for (int64_t label = 0; label < block.num_labels; ++label) {

@@ -9,18 +9,18 @@ namespace {
 
 // to -= table from, for a table in the form `kind`, by columns. `from` is a row in memory.
 template <typename T, typename R>
-DF_HD void subtract_product(CompatibilityKind kind, const T* table, int64_t num_labels,
+DF_HD void subtract_product(CompatibilityForm kind, const T* table, int64_t num_labels,
                             const T* from, int64_t stride, R& to) {
   switch (kind) {
-    case CompatibilityKind::scalar: {
+    case CompatibilityForm::scalar: {
       const Vec<T> scale = broadcast(table[0]);
       fill(to, [&](int v) { return to.get(v) - scale * load(from, v); });
       return;
     }
-    case CompatibilityKind::vector:
+    case CompatibilityForm::vector:
       fill(to, [&](int v) { return to.get(v) - load(from, v) * load(table, v); });
       return;
-    case CompatibilityKind::matrix:
+    case CompatibilityForm::matrix:
       for (int64_t label = 0; label < num_labels; ++label) {
         const T share = from[label];
         const T* column = table + label * stride;
@@ -46,7 +46,7 @@ void weight_gradient(const BlockCorners<T>& points, const T* rows, const T* vert
 }
 
 template <typename T>
-double product(int64_t count, const T* values, const T* gradients, CompatibilityKind kind,
+double product(int64_t count, const T* values, const T* gradients, CompatibilityForm kind,
                const T* compatibility, int64_t num_labels, T* scratch, int64_t stride) {
   double total = 0;
   for (int64_t i = 0; i < count; ++i) {

@@ -109,7 +109,7 @@ struct ChunkReverse {
   }
 
   // -table from
-  DF_HD R negative_product(CompatibilityKind kind, const T* table, const T* from,
+  DF_HD R negative_product(CompatibilityForm kind, const T* table, const T* from,
                            T* storage) const {
     R result = row(storage);
     fill(result, [](int) { return Vec<T>{}; });
@@ -194,19 +194,19 @@ struct ChunkReverse {
   DF_HD void add_compatibility_gradient(const ReversePart<T>& part) const {
     R sum = row(work(2));
     switch (part.kind) {
-      case CompatibilityKind::scalar:
-      case CompatibilityKind::vector: {
+      case CompatibilityForm::scalar:
+      case CompatibilityForm::vector: {
         fill(sum, [](int) { return Vec<T>{}; });
         for (int64_t p = 0; p < count; ++p)
           fill(sum,
                [&](int v) { return sum.get(v) + load(filtered(p), v) * load(marginal(p), v); });
         sum.save(work(2));
-        const bool is_scalar = part.kind == CompatibilityKind::scalar;
+        const bool is_scalar = part.kind == CompatibilityForm::scalar;
         for (int64_t l = 0; l < block.num_labels; ++l)
           part.grad_compatibility[is_scalar ? 0 : l] -= double(work(2)[l]);
         return;
       }
-      case CompatibilityKind::matrix:
+      case CompatibilityForm::matrix:
         for (int64_t label = 0; label < block.num_labels; ++label) {
           fill(sum, [](int) { return Vec<T>{}; });
           for (int64_t p = 0; p < count; ++p) {

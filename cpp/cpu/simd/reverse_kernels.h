@@ -22,7 +22,7 @@ struct ReversePart {
   const T* pre;       // [count]
   const T* post;      // [count]
   const T* self;      // [count] or nullptr
-  CompatibilityKind kind;
+  CompatibilityForm kind;
   const T* compatibility;      // A: [1], [stride], or [num_labels, stride]: column l' first
   const T* transposed;         // A^T likewise
   double* grad_compatibility;  // in/out: [1], [stride], or [num_labels, stride]: row l first
@@ -54,7 +54,7 @@ struct ReverseKernels {
   void (*weight_gradient)(const BlockCorners<T>&, const T* rows, const T* vertices, T scale,
                           T* grad_weight, int64_t stride);
   // Sum over rows of gradients . A values; compatibility by columns, nullptr: A = 1.
-  double (*product)(int64_t count, const T* values, const T* gradients, CompatibilityKind,
+  double (*product)(int64_t count, const T* values, const T* gradients, CompatibilityForm,
                     const T* compatibility, int64_t num_labels, T* scratch, int64_t stride);
 };
 

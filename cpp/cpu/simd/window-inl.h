@@ -251,27 +251,71 @@ void tap_weights(const WindowTap<T>& tap) {
 }
 
 template <typename T>
-void transform(int form, const T* table, int64_t num_labels, int64_t count, int64_t stride,
-               T* scratch, T* rows) {
-  for (int64_t p = 0; p < count; ++p) {
-    T* row = rows + p * stride;
-    for (int64_t c = 0; c < stride; c += kLanes<T>)
-      store_unaligned(scratch + c, form == 1 ? load_unaligned(row + c) * load_unaligned(table + c)
-                                             : load_unaligned(row + c));
-    for (int64_t c = 0; c < stride; c += kLanes<T>) {
-      Vec<T> sum = form == 1 ? load_unaligned(scratch + c) : Vec<T>{};
-      if (form != 1)
-        for (int64_t label = 0; label < num_labels; ++label)
-          sum += broadcast(scratch[label]) * load_unaligned(table + label * stride + c);
-      store_unaligned(row + c, sum);
+void transform(const WindowTransform<T>& task) {
+  for (int64_t p = 0; p < task.count; ++p) {
+    const T* row = task.rows + p * task.stride;
+    T* out = task.out + p * task.stride;
+    if (task.form == CompatibilityForm::matrix) {
+      for (int64_t c = 0; c < task.stride; c += kLanes<T>)
+        store_unaligned(task.scratch + c, load_unaligned(row + c));
+      row = task.scratch;
     }
+    for (int64_t c = 0; c < task.stride; c += kLanes<T>) {
+      Vec<T> sum = {};
+      if (task.form == CompatibilityForm::matrix)
+        for (int64_t label = 0; label < task.num_labels; ++label)
+          sum += broadcast(row[label]) * load_unaligned(task.table + label * task.stride + c);
+      else
+        sum = load_unaligned(row + c) * (task.form == CompatibilityForm::scalar
+                                             ? broadcast(task.table[0])
+                                             : load_unaligned(task.table + c));
+      store_unaligned(out + c, task.adds ? load_unaligned(out + c) + sum : sum);
+    }
+  }
+}
+
+// Elements of a sum of rows; V: a vector, or one element at the end.
+template <typename V, typename T>
+DF_HD V sum_of_rows(const WindowRowSum<T>& task, int64_t e) {
+  typedef V Anywhere __attribute__((may_alias, aligned(sizeof(T))));
+  V sum = {};
+  for (int64_t r = 0; r < task.num_rows; ++r) {
+    const V x = *reinterpret_cast<const Anywhere*>(task.from + r * task.pitch + e);
+    sum += task.weight == nullptr ? x : task.weight[r] * x;
+  }
+  return task.scale * sum;
+}
+
+template <typename T>
+void sum_rows(const WindowRowSum<T>& task) {
+  const int64_t whole = task.count / kLanes<T> * kLanes<T>;
+  for (int64_t e = 0; e < whole; e += kLanes<T>)
+    store_unaligned(task.to + e, sum_of_rows<Vec<T>>(task, e));
+  for (int64_t e = whole; e < task.count; ++e) task.to[e] = sum_of_rows<T>(task, e);
+}
+
+template <typename T>
+void interpolate(const WindowInterpolation<T>& task) {
+  const int64_t whole = task.stride / kLanes<T> * kLanes<T>;
+  for (int64_t p = 0; p < task.count; ++p) {
+    const CellPair<T> pair = task.pairs[p];
+    const T of_high = pair.share, of_low = T(1) - of_high;
+    const T post = task.post != nullptr ? task.post[p] : T(1);
+    const T* low = task.cells + pair.low * task.stride;
+    const T* high = task.cells + pair.high * task.stride;
+    T* to = task.to + p * task.stride;
+    for (int64_t c = 0; c < whole; c += kLanes<T>)
+      store_unaligned(
+          to + c, post * (of_low * load_unaligned(low + c) + of_high * load_unaligned(high + c)));
+    for (int64_t c = whole; c < task.stride; ++c)
+      to[c] = post * (of_low * low[c] + of_high * high[c]);
   }
 }
 
 template <typename T>
 WindowKernels<T> make_window_kernels() {
-  return {&message<T>,        &weight_sums<T>,      &tap_weights<T>,
-          &merge_weights<T>,  &transform<T>,        &add_products<T>,
+  return {&message<T>,        &weight_sums<T>,      &tap_weights<T>, &merge_weights<T>,
+          &transform<T>,      &sum_rows<T>,         &interpolate<T>, &add_products<T>,
           &add_scale_sums<T>, &add_feature_sums<T>, &reverse_rows<T>};
 }
 

@@ -87,9 +87,9 @@ DF_HD void reverse_compatibility(const WindowReversePart<T>& part, int64_t num_l
   for (int64_t c = 0; c < stride; c += kLanes<T>) {
     const Vec<T> value = load_unaligned(r + c);
     Vec<T> grad = load_unaligned(grad_q + c);
-    if (part.form == 0) grad -= value * part.transposed[0];
-    if (part.form == 1) grad -= value * load_unaligned(part.transposed + c);
-    if (part.form < 2)
+    if (part.form == CompatibilityForm::scalar) grad -= value * part.transposed[0];
+    if (part.form == CompatibilityForm::vector) grad -= value * load_unaligned(part.transposed + c);
+    if (part.form != CompatibilityForm::matrix)
       store_unaligned(sums + c, load_unaligned(sums + c) - value * load_unaligned(q + c));
     else
       for (int64_t l = 0; l < num_labels; ++l) {

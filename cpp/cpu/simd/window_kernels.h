@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../../core/window.h"
+#include "densefield/compatibility_form.h"
+
 namespace densefield::simd {
 
 // Pixels whose weights lie together: [taps, kWindowBlock].
@@ -112,9 +115,9 @@ struct WindowFeatureTap {
 // One table's part in an update backwards; WindowReverseKernel has the meaning.
 template <typename T>
 struct WindowReversePart {
-  const T* filtered;    // [count, stride]
-  const T* self;        // [count] or nullptr
-  int form;             // 0 scalar, 1 vector, 2 matrix
+  const T* filtered;  // [count, stride]
+  const T* self;      // [count] or nullptr
+  CompatibilityForm form;
   const T* transposed;  // A^T by columns
   T* sums;              // [1 or num_labels, stride] in/out, by A; of a scalar, one per label
 };
@@ -133,6 +136,43 @@ struct WindowReverseRows {
   T* scratch;          // [2, stride]
 };
 
+// to[e] = scale * sum over r of weight[r] * from[r * pitch + e].
+template <typename T>
+struct WindowRowSum {
+  int64_t count;
+  int64_t num_rows;
+  const T* from;
+  int64_t pitch;
+  const T* weight;  // [num_rows]; nullptr: 1
+  T scale;
+  T* to;  // [count]
+};
+
+// to[p] = post[p] * ((1 - share) cells[low] + share cells[high]) for rows of `stride`.
+template <typename T>
+struct WindowInterpolation {
+  int64_t count;
+  int64_t stride;
+  const CellPair<T>* pairs;  // [count]
+  const T* cells;
+  const T* post;  // [count]; nullptr: 1
+  T* to;          // [count, stride]
+};
+
+// out = or += A rows: what a compatibility table makes of messages.
+template <typename T>
+struct WindowTransform {
+  CompatibilityForm form;
+  const T* table;  // [1], [stride] or, by columns, [num_labels, stride]
+  int64_t num_labels;
+  int64_t count;
+  int64_t stride;
+  const T* rows;  // [count, stride], may be `out`
+  bool adds;      // never where `rows` is `out`
+  T* scratch;     // [stride]
+  T* out;
+};
+
 template <typename T>
 struct WindowKernels {
   // out[x - begin] = sum over the taps of weight * value row, for whole blocks.
@@ -141,10 +181,9 @@ struct WindowKernels {
   void (*weight_sums)(const WindowMerge<T>&, T* out);
   void (*tap_weights)(const WindowTap<T>&);
   void (*merge_weights)(const WindowMerge<T>&);
-  // rows[p] = A rows[p] in the form of a compatibility table with vectors (form 1) or
-  // columns (form 2); scratch [stride].
-  void (*transform)(int form, const T* table, int64_t num_labels, int64_t count, int64_t stride,
-                    T* scratch, T* rows);
+  void (*transform)(const WindowTransform<T>&);
+  void (*sum_rows)(const WindowRowSum<T>&);
+  void (*interpolate)(const WindowInterpolation<T>&);
   void (*add_products)(const WindowProducts<T>&);
   void (*add_scale_sums)(const WindowScaleTap<T>&);
   void (*add_feature_sums)(const WindowFeatureTap<T>&);
