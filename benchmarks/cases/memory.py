@@ -1,7 +1,7 @@
-"""How much memory an inference needs beside its inputs, each measured in a process of its own.
+"""How much memory a task needs beside its inputs, each measured in a process of its own.
 
 ``python -m benchmarks.cases.memory CONTENDER IMAGE UNARY`` is what such a process runs; it prints
-the bytes that it held before the inference, and its peak.
+the bytes that it held before the task, and its peak.
 """
 
 from __future__ import annotations
@@ -20,35 +20,48 @@ from benchmarks.comparison import MemoryUse, Settings, Skipped
 
 ITERATIONS = 5
 LARGE = (1024, 2048, 19)
+USUAL = (375, 500, 21)
 STATUS = Path("/proc/self/status")
+GRADIENTS = {
+    "densefield, marginals stored": "store",
+    "densefield, recomputed": "recompute",
+}
 
 
 def memory(settings: Settings) -> Iterator[MemoryUse | Skipped]:
-    """Measure a large photograph: image and unary in, marginals out."""
-    case = "memory/large, 19 labels, 5 iterations"
+    """Measure an inference of a large photograph, and all gradients of a usual one."""
     if not STATUS.is_file():
-        yield Skipped(case, "densefield", "this system has no /proc to read the peak from")
+        yield Skipped("memory", "densefield", "this system has no /proc to read the peak from")
         return
-    height, width, labels = (96, 128, 3) if settings.quick else LARGE
-    scene = inputs.shipped().resized(height, width).with_labels(labels)
-    unary = scene.unary
-    size = {"points": height * width, "labels": labels, "iterations": ITERATIONS}
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder) / name) for name in ("image.npy", "unary.npy")]
-        np.save(paths[0], scene.image)
-        np.save(paths[1], unary)
-        for contender in ("densefield", "pydensecrf"):
+    cases = (
+        ("memory/large, 19 labels, 5 iterations", LARGE, ("densefield", "pydensecrf")),
+        ("memory/infer_vjp and all gradients, 21 labels, 5 iterations", USUAL, tuple(GRADIENTS)),
+    )
+    for case, whole_size, contenders in cases:
+        height, width, labels = (96, 128, 3) if settings.quick else whole_size
+        scene = inputs.shipped().resized(height, width).with_labels(labels)
+        size = {"points": height * width, "labels": labels, "iterations": ITERATIONS}
+        held = (scene.image.nbytes + scene.unary.nbytes) / 1e6
+        for contender in contenders:
             reason = peers.pydensecrf_missing() if contender == "pydensecrf" else None
             if reason is not None:
                 yield Skipped(case, contender, reason)
                 continue
-            command = [sys.executable, "-m", "benchmarks.cases.memory", contender, *paths]
-            done = subprocess.run(
-                command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
-            )
-            before, peak = (int(word) for word in done.stdout.split())
-            held = (scene.image.nbytes + unary.nbytes) / 1e6
-            yield MemoryUse(case, contender, size, held, (peak - before) / 1e6)
+            yield MemoryUse(case, contender, size, held, _peak_of(contender, scene))
+
+
+def _peak_of(contender: str, scene: inputs.Scene) -> float:
+    """Return the peak of a new process above what it held before, in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / name) for name in ("image.npy", "unary.npy")]
+        np.save(paths[0], scene.image)
+        np.save(paths[1], scene.unary)
+        command = [sys.executable, "-m", "benchmarks.cases.memory", contender, *paths]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        )
+    before, peak = (int(word) for word in done.stdout.split())
+    return (peak - before) / 1e6
 
 
 def _status_bytes(name: str) -> int:
@@ -61,10 +74,14 @@ def _status_bytes(name: str) -> int:
 def _main() -> None:
     contender, image_path, unary_path = sys.argv[1:]
     image, unary = np.load(image_path), np.load(unary_path)
-    if contender == "densefield":
+    if contender.startswith("densefield"):
         crf = Model(inputs.Scene("", image, unary)).crf(ITERATIONS)
         before = _status_bytes("VmRSS")
-        crf.infer(unary, image)
+        if contender == "densefield":
+            crf.infer(unary, image)
+        else:
+            q, vjp = crf.infer_vjp(unary, image, checkpoint=GRADIENTS[contender])
+            vjp(q)
     else:
         before = _status_bytes("VmRSS")
         peers.pydensecrf_image(unary, image, ITERATIONS, spatial=SPATIAL, bilateral=BILATERAL)
