@@ -53,7 +53,7 @@ from densefield.fitting.parameters import PARAMETER_NAMES, kernel_text
 FOLDS = 3
 WINDOW = 320  # pixels a side of what is fitted to
 NO_CHANCE = 0.01  # a label whose probability is nowhere above it is left out of a window
-SHARPNESS = 5.0  # near a boundary log q of two labels differ by a few units
+SHARPNESS = 20.0  # the loss counts labels, nearly: log q of two labels differ by a few units
 MAX_STEPS = 8
 SEED = 0
 
@@ -129,6 +129,7 @@ def fit_and_tell(
         labels,
         loss=options.loss,
         sharpness=options.sharpness,
+        mean_over="nodes",  # as the measures do
         parameters=options.parameters,
         max_steps=options.max_steps,
         progress=True,

@@ -172,12 +172,32 @@ class TestWhatIsFound:
         # Float64 sums of some hundred logarithms.
         assert result.best.train_loss == pytest.approx(np.mean(losses), rel=1e-12)
 
+    @pytest.mark.parametrize("validation", [0.0, None])
+    def test_a_mean_over_nodes_counts_images_by_their_labels(
+        self, fields: Fields, validation: float | None
+    ) -> None:
+        images, unaries, labels = fields
+        few = np.full_like(labels[0], 255)
+        few[0, :3] = labels[0][0, :3]
+        uneven = (images, unaries, [few, *labels[1:]])
+        counts = np.array([(truth != 255).sum() for truth in uneven[2]])
+        alone = [
+            df.fit(START, *([array[i]] for array in uneven), max_steps=1).history[0].train_loss
+            for i in range(len(counts))
+        ]
+        options: dict[str, Any] = {} if validation is not None else {"validation": uneven}
+        first = df.fit(START, *uneven, mean_over="nodes", max_steps=1, **options).history[0]
+        found = first.train_loss if validation is not None else first.validation_loss
+        expected = np.average(alone, weights=counts)
+        assert found == pytest.approx(expected, rel=1e-12)
+        assert abs(expected / np.mean(alone) - 1) > 1e-3  # the other mean is another number
+
 
 class TestGradient:
     @pytest.mark.parametrize("loss", LOSS_NAMES)
-    @pytest.mark.parametrize("sharpness", [1.0, 3.0])
+    @pytest.mark.parametrize(("sharpness", "over_nodes"), [(1.0, False), (3.0, True)])
     def test_by_all_parameters_is_that_of_central_differences(
-        self, fields: Fields, loss: Any, sharpness: float
+        self, fields: Fields, loss: Any, sharpness: float, over_nodes: bool
     ) -> None:
         # A window is computed exactly: no kinks where a point changes its simplex.
         crf = df.ConvCRF(
@@ -192,7 +212,7 @@ class TestGradient:
         )
         parameters = Parameters(crf, ("weights", "sigmas", "compatibility"), None)
         samples = check_samples(crf, *fields, Axes(0, -1, 255))
-        settings = _Settings(1, 1, 0.0, sharpness=sharpness)
+        settings = _Settings(1, 1, 0.0, sharpness=sharpness, over_nodes=over_nodes)
         search = _Search(parameters, loss, samples, [], settings, Progress())
         start = parameters.start
         assert start.size == 3 + 5 + 9 + 1

@@ -14,7 +14,7 @@ from densefield.cli.model import choose_crf, model_options
 from densefield.cli.training_set import Arrays, Example, find_examples, read_example, read_names
 from densefield.fitting.losses import LOSS_NAMES
 from densefield.fitting.parameters import PARAMETER_NAMES, kernel_text
-from densefield.fitting.search import import_minimize
+from densefield.fitting.search import MEANS_OVER, import_minimize
 from densefield.scores import Kind
 from densefield.stored_model import remade
 
@@ -72,6 +72,13 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     default=1.0,
     show_default=True,
     help="Power of the marginals that the loss sees: large, it counts labels and not how sure.",
+)
+@click.option(
+    "--mean-over",
+    type=click.Choice(MEANS_OVER),
+    default="images",
+    show_default=True,
+    help="Whether all images count the same, or each by its labelled pixels.",
 )
 @click.option(
     "--parameters",
@@ -177,6 +184,7 @@ def fit(
         *zip(*train, strict=True),
         loss=settings["loss"],
         sharpness=settings["sharpness"],
+        mean_over=settings["mean_over"],
         parameters=settings["parameters"] or None,
         validation=held_out,
         patience=settings["patience"],
@@ -192,6 +200,7 @@ def fit(
 _SEARCH_OPTIONS = (
     "loss",
     "sharpness",
+    "mean_over",
     "parameters",
     "patience",
     "max_steps",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -25,6 +25,9 @@ _MAX_TRIALS = 6
 # One short step may be a jump of the lattice's; two are an end.
 _SHORT_STEPS = 2
 
+MeanOver: TypeAlias = Literal["images", "nodes"]
+MEANS_OVER: tuple[MeanOver, ...] = get_args(MeanOver)
+
 _INSTALL = "pip install 'densefield[fit]'"
 
 
@@ -36,6 +39,7 @@ def fit(
     *,
     loss: LossName = "cross_entropy",
     sharpness: float = 1.0,
+    mean_over: MeanOver = "images",
     parameters: Sequence[ParameterName] | None = None,
     bounds: Bounds | None = None,
     validation: float | Triple = 0.0,
@@ -51,9 +55,9 @@ def fit(
 ) -> FitResult:
     """Find kernel weights, standard deviations and compatibility from labelled images.
 
-    Minimises the mean over images of a loss of the marginals, by L-BFGS-B with the gradients of
-    `infer_vjp` (but for `sigma_step`). Weights and standard deviations are searched by their
-    logarithms, so that they stay above 0 and a step changes them by a ratio.
+    Minimises the mean over images, or over their nodes, of a loss of the marginals, by L-BFGS-B
+    with the gradients of `infer_vjp` (but for `sigma_step`). Weights and standard deviations are
+    searched by their logarithms, so that they stay above 0 and a step changes them by a ratio.
 
     Parameters
     ----------
@@ -70,10 +74,12 @@ def fit(
     loss : {"cross_entropy", "soft_iou", "soft_accuracy"}, default "cross_entropy"
         Of one image: the mean of ``-log q[label]`` over its labelled nodes; 1 minus the mean,
         over the labels that occur, of ``sum q y / sum (q + y - q y)``; or 1 minus the mean of
-        ``q[label]``. All images count the same, whatever their size.
+        ``q[label]``.
     sharpness : float, default 1
         The loss is that of marginals ``q**sharpness``, made to sum to 1 again. At 1 it counts how
         sure marginals are; the larger, the more only which label is the most probable one.
+    mean_over : {"images", "nodes"}, default "images"
+        Whether all images count the same, or each by the number of its labelled nodes.
     parameters : sequence of {"weights", "sigmas", "compatibility"}, optional
         What is fitted. By default weights and standard deviations, and the compatibility if it
         is an array: the weight of `Potts` does what the kernels' weights do.
@@ -145,6 +151,7 @@ def fit(
         raise TypeError(f"crf must be a DenseCRF or ConvCRF, got {type(crf).__name__}")
     checked_loss = as_choice("loss", loss, LOSS_NAMES)
     sharpness = as_number("sharpness", sharpness, positive=True)
+    over_nodes = as_choice("mean_over", mean_over, MEANS_OVER) == "nodes"
     sigma_step = as_number("sigma_step", sigma_step, minimum=0)
     fitted = Parameters(crf, parameters, bounds, by_differences=sigma_step > 0)
     if ignore_label is not None:
@@ -156,6 +163,7 @@ def fit(
         as_number("tolerance", tolerance, minimum=0),
         sigma_step,
         sharpness,
+        over_nodes,
     )
     train = check_samples(crf, images, unaries, labels, axes)
     if isinstance(validation, tuple | list):
@@ -193,6 +201,12 @@ class _Settings(NamedTuple):
     tolerance: float
     sigma_step: float = 0.0
     sharpness: float = 1.0
+    over_nodes: bool = False
+
+    def shares(self, samples: list[Sample]) -> list[float]:
+        """Return what each image has in the mean loss; their sum is 1."""
+        sizes = [sample.truth.size if self.over_nodes else 1 for sample in samples]
+        return [size / sum(sizes) for size in sizes]
 
 
 class _EndedError(Exception):
@@ -276,13 +290,14 @@ class _Search:
         return loss * self._scale, slope * self._scale
 
     def _evaluate(self, vector: Vector) -> tuple[float, Vector]:
-        """Return the mean loss of the training images and its gradient."""
+        """Return the mean loss of the training samples and its gradient."""
         if self._last is not None and np.array_equal(vector, self._last[0]):
             return self._last[1], self._last[2].copy()
         crf = self._model(vector)
         around = self._models_around(vector)
         total, slope = 0.0, np.zeros_like(vector)
-        for i, sample in enumerate(self._train):
+        shares = self._settings.shares(self._train)
+        for i, (sample, share) in enumerate(zip(self._train, shares, strict=True)):
             self._bar.note_image(i, len(self._train))
             scores, vjp = crf.infer_vjp(
                 sample.unary, sample.image, channel_axis=sample.channel_axis, check_finite=False
@@ -291,14 +306,13 @@ class _Search:
             grad = np.zeros((len(scores), scores[0].size), scores.dtype)
             grad[:, sample.nodes] = by_scores
             gradients = vjp(grad.reshape(scores.shape), wants=self._parameters.wanted)
-            total += loss
-            slope += self._parameters.gradient(vector, gradients)
+            total += share * loss
+            slope += share * self._parameters.gradient(vector, gradients)
             for entry, (below, above) in around.items():
                 rise = self._loss_at(above, sample) - self._loss_at(below, sample)
-                slope[entry] += rise / (2 * self._settings.sigma_step)
-        count = len(self._train)
+                slope[entry] += share * rise / (2 * self._settings.sigma_step)
         self._num_evaluations += 1
-        self._last = (vector.copy(), total / count, slope / count)
+        self._last = (vector.copy(), total, slope)
         return self._last[1], self._last[2].copy()
 
     def _note_step(self, vector: Vector) -> None:
@@ -324,8 +338,9 @@ class _Search:
 
     def _validate(self, vector: Vector) -> float:
         crf = self._model(vector)
+        shares = self._settings.shares(self._held_out)
         losses = [self._loss_at(crf, sample) for sample in self._held_out]
-        return sum(losses) / len(losses)
+        return sum(share * loss for share, loss in zip(shares, losses, strict=True))
 
     def _loss_at(self, crf: DenseCRF, sample: Sample) -> float:
         scores = crf.infer(
