@@ -54,6 +54,7 @@ FOLDS = 3
 WINDOW = 320  # pixels a side of what is fitted to
 NO_CHANCE = 0.01  # a label whose probability is nowhere above it is left out of a window
 SHARPNESS = 20.0  # the loss counts labels, nearly: log q of two labels differ by a few units
+PENALTY = 0.005  # a weight changed by a factor of e has to gain half a point of accuracy
 MAX_STEPS = 8
 SEED = 0
 
@@ -130,6 +131,7 @@ def fit_and_tell(
         loss=options.loss,
         sharpness=options.sharpness,
         mean_over="nodes",  # as the measures do
+        penalty=options.penalty,
         parameters=options.parameters,
         max_steps=options.max_steps,
         progress=True,
@@ -188,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write results and models to this file")
     parser.add_argument("--loss", choices=LOSS_NAMES, default="soft_accuracy")
     parser.add_argument("--sharpness", type=float, default=SHARPNESS)
+    parser.add_argument("--penalty", type=float, default=PENALTY)
     parser.add_argument(
         "--parameters",
         nargs="+",

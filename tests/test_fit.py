@@ -192,12 +192,22 @@ class TestWhatIsFound:
         assert found == pytest.approx(expected, rel=1e-12)
         assert abs(expected / np.mean(alone) - 1) > 1e-3  # the other mean is another number
 
+    def test_a_penalty_keeps_numbers_near_the_start(self, fields: Fields) -> None:
+        def moved(penalty: float) -> float:
+            fitted = df.fit(START, *fields, parameters=["weights"], penalty=penalty, max_steps=8)
+            pairs = zip(fitted.crf.kernels, START.kernels, strict=True)
+            return max(abs(np.log(new.weight / old.weight)) for new, old in pairs)
+
+        assert 0 < moved(10.0) < 0.3 * moved(0.0)
+
 
 class TestGradient:
     @pytest.mark.parametrize("loss", LOSS_NAMES)
-    @pytest.mark.parametrize(("sharpness", "over_nodes"), [(1.0, False), (3.0, True)])
+    @pytest.mark.parametrize(
+        ("sharpness", "over_nodes", "penalty"), [(1.0, False, 0.0), (3.0, True, 0.5)]
+    )
     def test_by_all_parameters_is_that_of_central_differences(
-        self, fields: Fields, loss: Any, sharpness: float, over_nodes: bool
+        self, fields: Fields, loss: Any, sharpness: float, over_nodes: bool, penalty: float
     ) -> None:
         # A window is computed exactly: no kinks where a point changes its simplex.
         crf = df.ConvCRF(
@@ -212,13 +222,15 @@ class TestGradient:
         )
         parameters = Parameters(crf, ("weights", "sigmas", "compatibility"), None)
         samples = check_samples(crf, *fields, Axes(0, -1, 255))
-        settings = _Settings(1, 1, 0.0, sharpness=sharpness, over_nodes=over_nodes)
+        settings = _Settings(1, 1, 0.0, sharpness=sharpness, over_nodes=over_nodes, penalty=penalty)
         search = _Search(parameters, loss, samples, [], settings, Progress())
         start = parameters.start
         assert start.size == 3 + 5 + 9 + 1
-        expected = central_differences(lambda x: search._evaluate(x)[0], start)
+        # Off the start, where the penalty has a slope.
+        place = start + 0.1 * np.random.default_rng(5).standard_normal(start.size)
+        expected = central_differences(lambda x: search._evaluate(x)[0], place)
         # Differences of fourth order of a float64 function: see `gradient_checks`.
-        assert_gradient(search._evaluate(start)[1], expected)
+        assert_gradient(search._evaluate(place)[1], expected)
 
     def test_by_sigmas_of_the_lattice_is_that_of_steps(self, fields: Fields) -> None:
         parameters = Parameters(START, None, None, by_differences=True)

@@ -52,6 +52,7 @@ def test_arguments_of_the_wrong_kind_or_value(fields: Fields) -> None:
     refused(ValueError, "tolerance must be 0 or more", tolerance=-1.0)
     refused(ValueError, "sharpness must be a finite number above 0", sharpness=0)
     refused(ValueError, "mean_over must be 'images' or 'nodes', got 'pixels'", mean_over="pixels")
+    refused(ValueError, "penalty must be 0 or more", penalty=-1.0)
     refused(ValueError, "sigma_step must be 0 or more", sigma_step=-1.0)
     refused(TypeError, "ignore_label must be an integer", ignore_label="void")
     refused(TypeError, "rng must be a seed", validation=0.5, rng="seed")

@@ -81,6 +81,13 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     help="Whether all images count the same, or each by its labelled pixels.",
 )
 @click.option(
+    "--penalty",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Times the squared distance from the start, in logarithms: what is added to the loss.",
+)
+@click.option(
     "--parameters",
     type=click.Choice(PARAMETER_NAMES),
     multiple=True,
@@ -185,6 +192,7 @@ def fit(
         loss=settings["loss"],
         sharpness=settings["sharpness"],
         mean_over=settings["mean_over"],
+        penalty=settings["penalty"],
         parameters=settings["parameters"] or None,
         validation=held_out,
         patience=settings["patience"],
@@ -201,6 +209,7 @@ _SEARCH_OPTIONS = (
     "loss",
     "sharpness",
     "mean_over",
+    "penalty",
     "parameters",
     "patience",
     "max_steps",

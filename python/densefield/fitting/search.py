@@ -40,6 +40,7 @@ def fit(
     loss: LossName = "cross_entropy",
     sharpness: float = 1.0,
     mean_over: MeanOver = "images",
+    penalty: float = 0.0,
     parameters: Sequence[ParameterName] | None = None,
     bounds: Bounds | None = None,
     validation: float | Triple = 0.0,
@@ -80,6 +81,10 @@ def fit(
         sure marginals are; the larger, the more only which label is the most probable one.
     mean_over : {"images", "nodes"}, default "images"
         Whether all images count the same, or each by the number of its labelled nodes.
+    penalty : float, default 0
+        Added to the training loss: this times the sum of the squared distances of all numbers
+        from the start, those of weights and standard deviations taken in logarithms. Keeps few
+        images from moving numbers far for little.
     parameters : sequence of {"weights", "sigmas", "compatibility"}, optional
         What is fitted. By default weights and standard deviations, and the compatibility if it
         is an array: the weight of `Potts` does what the kernels' weights do.
@@ -151,6 +156,7 @@ def fit(
         raise TypeError(f"crf must be a DenseCRF or ConvCRF, got {type(crf).__name__}")
     checked_loss = as_choice("loss", loss, LOSS_NAMES)
     sharpness = as_number("sharpness", sharpness, positive=True)
+    penalty = as_number("penalty", penalty, minimum=0)
     over_nodes = as_choice("mean_over", mean_over, MEANS_OVER) == "nodes"
     sigma_step = as_number("sigma_step", sigma_step, minimum=0)
     fitted = Parameters(crf, parameters, bounds, by_differences=sigma_step > 0)
@@ -164,6 +170,7 @@ def fit(
         sigma_step,
         sharpness,
         over_nodes,
+        penalty,
     )
     train = check_samples(crf, images, unaries, labels, axes)
     if isinstance(validation, tuple | list):
@@ -202,6 +209,7 @@ class _Settings(NamedTuple):
     sigma_step: float = 0.0
     sharpness: float = 1.0
     over_nodes: bool = False
+    penalty: float = 0.0
 
     def shares(self, samples: list[Sample]) -> list[float]:
         """Return what each image has in the mean loss; their sum is 1."""
@@ -290,12 +298,14 @@ class _Search:
         return loss * self._scale, slope * self._scale
 
     def _evaluate(self, vector: Vector) -> tuple[float, Vector]:
-        """Return the mean loss of the training samples and its gradient."""
+        """Return the mean loss of the training samples, with the penalty, and its gradient."""
         if self._last is not None and np.array_equal(vector, self._last[0]):
             return self._last[1], self._last[2].copy()
         crf = self._model(vector)
         around = self._models_around(vector)
-        total, slope = 0.0, np.zeros_like(vector)
+        moved = vector - self._parameters.start
+        total = self._settings.penalty * float(moved @ moved)
+        slope = 2 * self._settings.penalty * moved
         shares = self._settings.shares(self._train)
         for i, (sample, share) in enumerate(zip(self._train, shares, strict=True)):
             self._bar.note_image(i, len(self._train))
