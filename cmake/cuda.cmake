@@ -18,6 +18,7 @@ set(DF_CUDA_FILES
   cuda/mean_field_pass.cu
   cuda/memory.cu
   cuda/point_lists.cu
+  cuda/recording.cu
   cuda/reverse_pass.cu
   cuda/reverse_steps.cu
   cuda/rows.cu
@@ -26,6 +27,7 @@ set(DF_CUDA_FILES
   cuda/sort.cu
   cuda/splat.cu
   cuda/update.cu
+  cuda/weighted_unary.cu
   cuda/window_apply.cu
   cuda/window_build.cu
   cuda/window_gradient.cu

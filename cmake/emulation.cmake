@@ -8,6 +8,7 @@ set(DF_EMULATION_SANITIZER "" CACHE STRING "Sanitizer of the emulated backend: a
 function(df_add_emulator name sanitizer)
   add_library(${name} STATIC
     cuda/emulation/block.cpp
+    cuda/emulation/capture.cpp
     cuda/emulation/device_memory.cpp
     cuda/emulation/fibre.cpp
     cuda/emulation/grid.cpp

@@ -11,7 +11,9 @@
 #include "device.cuh"
 #include "launch.cuh"
 #include "memory.cuh"
+#include "recording.cuh"
 #include "reduce.cuh"
+#include "weighted_unary.cuh"
 
 namespace densefield::cuda {
 namespace {
@@ -59,6 +61,11 @@ Axes merged_axes(const StridedArray& from, const StridedArray& to) {
     axes.to[axes.count++] = to.stride[a];
   }
   return axes;
+}
+
+// Of the types that results have.
+int64_t num_bytes_of(ElementType type) {
+  return type == ElementType::float64 ? int64_t{sizeof(double)} : int64_t{sizeof(float)};
 }
 
 // How the elements of a type are stored, and what they are as a number.
@@ -151,6 +158,30 @@ void count_in(const DeviceMemory& memory, const StridedArray& array, unsigned lo
          array.size(), found);
 }
 
+template <typename T>
+NodeView<T> node_view(const StridedArray& array) {
+  return {static_cast<T*>(array.data), array.extent[1], array.extent[0], array.stride[1],
+          array.stride[0]};
+}
+
+template <typename T>
+void weight(DeviceMemory& memory, const StridedArray& unary, const WeightedUnary& options,
+            const StridedArray& weighted, const StridedArray& start) {
+  weight_unary<T>(memory, node_view<const T>(unary), options.weight,
+                  static_cast<T*>(options.log_p.data), static_cast<T*>(weighted.data),
+                  options.starts_from_log ? nullptr : static_cast<T*>(start.data));
+}
+
+template <typename T>
+void weight_back(DeviceMemory& memory, const WeightedUnary& options,
+                 const StridedArray& grad_weighted, const StridedArray& grad_start,
+                 const StridedArray& grad_unary, double* grad_weight) {
+  weighted_unary_gradient<T>(memory, static_cast<const T*>(options.log_p.data), options.weight,
+                             options.starts_from_log, static_cast<const T*>(grad_weighted.data),
+                             static_cast<const T*>(grad_start.data), node_view<T>(grad_unary),
+                             grad_weight);
+}
+
 // `later` does what it is asked from now on after what `earlier` was asked so far.
 void put_in_order(int device, cudaStream_t earlier, cudaStream_t later) {
   if (earlier == later) return;
@@ -191,6 +222,15 @@ class CudaArrays final : public DeviceArrays {
   }
   void copy(const StridedArray& from, double factor, const StridedArray& to) const override {
     if (to.size() == 0) return;
+    const Axes axes = merged_axes(from, to);
+    const bool is_plain = axes.count == 0 || (axes.count == 1 && axes.from[0] == 1 && axes.to[0] == 1);
+    if (is_plain && from.type == to.type && factor == 1) {
+      const auto num_bytes = static_cast<std::size_t>(to.size() * num_bytes_of(to.type));
+      check(cudaMemcpyAsync(to.data, from.data, num_bytes, cudaMemcpyDeviceToDevice,
+                            memory_.stream()),
+            "copying on the device");
+      return;
+    }
     if (to.type == ElementType::float64) return convert_to<double>(memory_, from, factor, to);
     convert_to<float>(memory_, from, factor, to);
   }
@@ -207,6 +247,27 @@ class CudaArrays final : public DeviceArrays {
     }
     std::ranges::transform(download_all(memory_, found), counts,
                            [](unsigned long long count) { return static_cast<int64_t>(count); });
+  }
+
+  void weight_unary(const StridedArray& unary, const WeightedUnary& options,
+                    const StridedArray& weighted, const StridedArray& start) const override {
+    const auto run = unary.type == ElementType::float64 ? weight<double> : weight<float>;
+    run(memory_, unary, options, weighted, start);
+  }
+  void weighted_unary_gradient(const WeightedUnary& options, const StridedArray& grad_weighted,
+                               const StridedArray& grad_start, const StridedArray& grad_unary,
+                               double* grad_weight) const override {
+    const bool is_double = options.log_p.type == ElementType::float64;
+    const auto run = is_double ? weight_back<double> : weight_back<float>;
+    run(memory_, options, grad_weighted, grad_start, grad_unary, grad_weight);
+  }
+
+  std::unique_ptr<DeviceEvent> record_event() const override {
+    return cuda::record_event(memory_.queue());
+  }
+  void begin_recording() const override { cuda::begin_recording(memory_.queue()); }
+  std::unique_ptr<DeviceGraph> end_recording() const override {
+    return cuda::end_recording(memory_.queue());
   }
 
  private:

@@ -23,7 +23,7 @@ class CudaBackend final : public Backend<T> {
 
   Memory& memory() override { return memory_; }
   void upload(const T* from, int64_t count, T* to) const override {
-    cuda::upload(memory_, from, count, to);
+    upload_values(memory_, from, count, to);  // tables of compatibilities
   }
   void download(const T* from, int64_t count, T* to) const override {
     cuda::download(memory_, from, count, to);

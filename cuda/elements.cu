@@ -1,4 +1,6 @@
 // Element by element. Limited by memory.
+#include <algorithm>
+
 #include "../cpp/core/normalization.h"
 #include "launch.cuh"
 #include "steps.cuh"
@@ -38,7 +40,32 @@ __global__ void fill_kernel(T value, int64_t count,
   if (i < count) out[i] = value;
 }
 
+// What one launch carries among its arguments, of which every device takes 4 KB.
+template <typename T>
+struct CarriedValues {
+  static constexpr int64_t kMost = 2048 / static_cast<int64_t>(sizeof(T));
+  T value[kMost];
+};
+
+template <typename T>
+__global__ void write_values_kernel(CarriedValues<T> from, int64_t count,
+                                    T* to) {  // [count] out
+  const int64_t i = item_of_thread();
+  if (i < count) to[i] = from.value[i];
+}
+
 }  // namespace
+
+template <typename T>
+void upload_values(const DeviceMemory& memory, const T* from, int64_t count, T* to) {
+  for (int64_t first = 0; first < count; first += CarriedValues<T>::kMost) {
+    CarriedValues<T> carried{};
+    const int64_t length = std::min(CarriedValues<T>::kMost, count - first);
+    std::copy_n(from + first, length, carried.value);
+    launch("write_values_kernel", write_values_kernel<T>, one_each(length), memory.stream(),
+           carried, length, to + first);
+  }
+}
 
 template <typename T>
 void normalizer(DeviceMemory& memory, const T* rows, int64_t count, int64_t stride,
@@ -78,7 +105,8 @@ void copy(DeviceMemory& memory, const T* from, int64_t count, T* to) {
   template void normalizer(DeviceMemory&, const T*, int64_t, int64_t, bool, T*); \
   template void multiply(DeviceMemory&, const T*, const T*, int64_t, T*);        \
   template void add(DeviceMemory&, const T*, int64_t, T*);                       \
-  template void copy(DeviceMemory&, const T*, int64_t, T*);
+  template void copy(DeviceMemory&, const T*, int64_t, T*);                      \
+  template void upload_values(const DeviceMemory&, const T*, int64_t, T*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 template void fill(DeviceMemory&, float, int64_t, float*);

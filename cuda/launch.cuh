@@ -80,8 +80,9 @@ void launch(const char* name, void (*kernel)(P...), const LaunchShape& shape, cu
   kernel<<<shape.grid, shape.block, shape.shared_bytes, stream>>>(static_cast<P>(arguments)...);
   check(cudaGetLastError(), name);
 #else
-  static_cast<void>(stream);
-  emulation::run_kernel(name, kernel, shape.grid, shape.block, shape.shared_bytes, arguments...);
+  check(emulation::run_kernel(name, kernel, {shape.grid, shape.block, shape.shared_bytes, nullptr},
+                              stream, arguments...),
+        name);
 #endif
 }
 

@@ -5,11 +5,31 @@
 
 namespace densefield::cuda {
 
+bool DeviceMemory::is_recorded() const noexcept {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(queue_.stream, &status) == cudaSuccess)
+    return status == cudaStreamCaptureStatusActive;
+  cudaGetLastError();  // CUDA's default stream beside one that is recorded: it cannot be itself
+  return false;
+}
+
+void DeviceMemory::release_late() noexcept {
+  const std::lock_guard lock(mutex_);
+  for (void* ptr : late_) cudaFreeAsync(ptr, queue_.stream);
+  late_.clear();
+}
+
 void* DeviceMemory::allocate(std::size_t num_bytes) {
   check(cudaSetDevice(queue_.device), "choosing the device");
+  const bool is_of_graph = is_recorded();
+  if (!is_of_graph) release_late();
   void* ptr = nullptr;
   const cudaError_t error = cudaMallocFromPoolAsync(&ptr, std::max<std::size_t>(num_bytes, 1),
                                                     queue_.pool, queue_.stream);
+  if (error == cudaSuccess && is_of_graph) {
+    const std::lock_guard lock(mutex_);
+    of_graphs_.insert(ptr);
+  }
   if (error == cudaSuccess) return ptr;
   cudaGetLastError();  // takes the error back: the device stays usable
   if (error != cudaErrorMemoryAllocation) check(error, "allocating memory");
@@ -25,7 +45,12 @@ void DeviceMemory::release(void* ptr) noexcept {
   int before = 0;
   cudaGetDevice(&before);
   cudaSetDevice(queue_.device);
-  cudaFreeAsync(ptr, queue_.stream);
+  const bool waits_for_its_end = is_recorded();
+  const std::lock_guard lock(mutex_);
+  if (of_graphs_.erase(ptr) == 0 && waits_for_its_end)
+    late_.push_back(ptr);
+  else
+    cudaFreeAsync(ptr, queue_.stream);
   cudaSetDevice(before);  // a caller's, who did not ask for this
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
+#include <unordered_set>
 #include <vector>
 
 #include "check.cuh"
@@ -30,12 +32,21 @@ class DeviceMemory final : public Memory {
     return queue_.stream;
   }
   void* allocate(std::size_t num_bytes) override;
+  // While the stream is recorded, memory from before stays taken until that is over: a graph can
+  // free only what is its own.
   void release(void* ptr) noexcept override;
   // Waits until the device has done all that was asked of it.
   void wait() const { check(cudaStreamSynchronize(queue_.stream), "waiting for the stream"); }
 
  private:
+  // Whether the stream's work is recorded for a graph instead of done.
+  bool is_recorded() const noexcept;
+  void release_late() noexcept;
+
   Queue queue_;
+  std::mutex mutex_;                     // of the two:
+  std::unordered_set<void*> of_graphs_;  // allocated while the stream was recorded
+  std::vector<void*> late_;              // to be freed when it no longer is
 };
 
 // The device whose memory it is; -1 for the host's, which kernels cannot read.

@@ -97,6 +97,10 @@ template <typename T>
 void fill(DeviceMemory&, T value, int64_t count, T* out);  // [count]
 template <typename T>
 void copy(DeviceMemory&, const T* from, int64_t count, T* to);  // both [count]
+// From the host among the arguments of kernels, 2 KB in each: for small tables. Unlike a copy it
+// can be recorded: `from` is read before the function returns, and never again.
+template <typename T>
+void upload_values(const DeviceMemory&, const T* from, int64_t count, T* to);
 
 // energy.cu. Sums in double, in an order that depends on N alone; they wait for the device.
 template <typename T>

@@ -316,18 +316,6 @@ def test_gradients_of_windows(device: str) -> None:
         np.testing.assert_array_equal(own.numpy(), of_numpy)
 
 
-def test_published_options_need_the_host(device: str) -> None:
-    unary, image = on(device, *example())
-    for crf in (
-        df.ConvCRF(KERNELS, output="scores"),
-        df.ConvCRF(KERNELS, unary_weight=2),
-        df.ConvCRF(KERNELS, start_from="log_marginals"),
-    ):
-        for infer in (crf.infer, crf.infer_vjp):
-            with pytest.raises(RuntimeError, match="need it in host memory; copy it there and use"):
-                infer(unary, image)
-
-
 def test_grids_without_nodes(device: str) -> None:
     unary: Any = df.to_device(np.zeros((3, 0, 4), "f4"), device)
     result: Any = df.DenseCRF(KERNELS[:1]).infer(unary)

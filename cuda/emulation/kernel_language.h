@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "capture.h"
 #include "densefield/error.h"
 #include "device_memory.h"
 #include "engine.h"
@@ -74,8 +75,8 @@ void check_argument(const char* kernel, int number, const T& argument) {
 }
 
 template <typename... P, typename... A>
-void run_kernel(const char* name, void (*kernel)(P...), dim3 grid, dim3 block,
-                std::size_t shared_bytes, A&&... arguments) {
+cudaError_t run_kernel(const char* name, void (*kernel)(P...), const GridShape& shape,
+                       cudaStream_t stream, A&&... arguments) {
   static_assert((std::is_trivially_copyable_v<P> && ...), "arguments travel as bytes");
   static_assert((!std::is_reference_v<P> && ...), "a kernel cannot take references");
   struct Call {
@@ -92,7 +93,12 @@ void run_kernel(const char* name, void (*kernel)(P...), dim3 grid, dim3 block,
     auto& it = *static_cast<Call*>(packed);
     std::apply(it.kernel, it.arguments);
   };
-  run_grid(name, {grid, block, shared_bytes, nullptr}, body, &call);
+  if (!is_any_stream_captured()) {
+    run_grid(name, shape, body, &call);
+    return cudaSuccess;
+  }
+  return in_stream_order(
+      stream, [name, shape, body, call]() mutable { run_grid(name, shape, body, &call); });
 }
 
 }  // namespace densefield::emulation

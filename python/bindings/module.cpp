@@ -22,6 +22,7 @@ PYBIND11_MODULE(_densefield, module, py::mod_gil_not_used()) {
   });
   densefield::bindings::bind_system(module);
   densefield::bindings::bind_device_arrays(module);
+  densefield::bindings::bind_device_work(module);
   densefield::bindings::bind_lattice(module);
   densefield::bindings::bind_crf(module);
   densefield::bindings::bind_gradients(module);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from densefield.gradients import (
     SigmaGradient,
     Wanted,
 )
+from densefield.weighted_unary import WeightedUnary, arrays_like
 
 if TYPE_CHECKING:
     from densefield._densefield import (
@@ -48,31 +49,6 @@ class ConvGradients(Gradients):
     """
 
     unary_weight: ParameterGradient | None = None
-
-
-class WeightedUnary(NamedTuple):
-    """What the published options make of a unary, and the way back."""
-
-    log_p: FloatArray  # (C, N)
-    weight: float | FloatArray  # unary_weight, (C,) or one number
-    starts_from_log: bool
-
-    def reverse(
-        self, grad_weighted: FloatArray, grad_start: FloatArray
-    ) -> tuple[FloatArray, ParameterGradient]:
-        """Return the gradients by the unary and by its weight.
-
-        The model's unary is ``-weight * log_p`` and it starts from log_p or its exponential,
-        where log_p is the logarithm of the softmax of the negative unary.
-        """
-        p = np.exp(self.log_p)
-        factor = np.asarray(self.weight, self.log_p.dtype).reshape(-1, 1)
-        by_log_p = -factor * grad_weighted
-        by_log_p += grad_start if self.starts_from_log else grad_start * p
-        products = -np.multiply(grad_weighted, self.log_p, dtype=np.float64).sum(axis=1)
-        by_weight = products if np.ndim(self.weight) else float(products.sum())
-        by_unary: FloatArray = p * by_log_p.sum(axis=0) - by_log_p
-        return by_unary, by_weight
 
 
 class ConvInferenceVjp(InferenceVjp):
@@ -117,7 +93,7 @@ class _ConvReverse(Reverse):
         if core is None:
             parts = self._no_parts(grad_result.shape[self._axis])
             if weighted is not None:
-                by_unary_weight = weighted.reverse(weighted.log_p, weighted.log_p)[1]
+                by_unary_weight = weighted.reverse(weighted.log_p, weighted.log_p, None)
         else:
             upstream = channels_first(grad_result, self._axis)
             own = None if self._unary is None else channels_first(self._unary, self._axis)
@@ -125,11 +101,9 @@ class _ConvReverse(Reverse):
             if weighted is None:
                 parts = core.reverse(upstream, own, None, requests)
             else:
-                table, start = np.empty((2, *upstream.shape), grad_result.dtype)
-                parts = core.reverse(upstream, table, start, requests)
-                by_unary, by_unary_weight = weighted.reverse(table, start)
-                if own is not None:
-                    own[...] = by_unary
+                energies, start = arrays_like(upstream, 2)
+                parts = core.reverse(upstream, energies, start, requests)
+                by_unary_weight = weighted.reverse(energies, start, own)
             if self._unary is not None and own is not None:
                 copy_back(own, self._unary, self._axis)
         self._finish_image()

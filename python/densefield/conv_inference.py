@@ -12,11 +12,12 @@ from densefield import _densefield
 from densefield._arrays import FloatArray, Shape, channels_first, copy_back
 from densefield._place import HOST, Place
 from densefield.compatibility import Checked, CompatibilityTerms, Potts, compatibility_terms
-from densefield.conv_gradients import ConvInferenceVjp, WeightedUnary
+from densefield.conv_gradients import ConvInferenceVjp
 from densefield.gradients import Checkpoint, checkpoint_interval
 from densefield.inference import PreparedCRF
 from densefield.kernels import Kernel
 from densefield.lattice import LatticeSize
+from densefield.weighted_unary import WeightedUnary
 from densefield.window import check_window_grid
 
 if TYPE_CHECKING:
@@ -86,24 +87,6 @@ def cell_phase(grid: Shape, cell_size: int) -> list[int]:
     ends, the larger half first.
     """
     return [(-n % cell_size + 1) // 2 for n in grid]
-
-
-def log_softmax(scores: FloatArray) -> FloatArray:
-    """Logarithm of the softmax along the first axis."""
-    result: FloatArray = scores - scores.max(axis=0, keepdims=True)
-    result -= np.log(np.exp(result).sum(axis=0, keepdims=True))
-    return result
-
-
-def only_on_host(unary: FloatArray) -> FloatArray:
-    """Raise if the published options were to be computed of an array on a device."""
-    if isinstance(unary, _densefield.DeviceArray):
-        raise RuntimeError(
-            f"unary is on {unary.device}, but unary_weight, start_from='log_marginals' and "
-            f"output='scores' of a ConvCRF need it in host memory; copy it there and use "
-            f"device={unary.device!r}"
-        )
-    return unary
 
 
 class PreparedConvCRF(PreparedCRF):
@@ -198,13 +181,13 @@ class PreparedConvCRF(PreparedCRF):
         scores = self.crf.output == "scores"
         if not self.crf.has_published_options:
             return kind(core, terms, table, scores, unary_may_change)
-        log_p = log_softmax(-only_on_host(table))
-        field = kind(core, terms, self._weighted_unary(log_p), scores, False)
-        field.load(self._start(log_p))
+        weighted = self._weighted(table)
+        field = kind(core, terms, weighted.energies, scores, False)
+        field.load(weighted.start)
         return field
 
-    def _start(self, log_p: FloatArray) -> FloatArray:
-        return log_p if self.crf.start_from == "log_marginals" else np.exp(log_p)
+    def _weighted(self, table: FloatArray) -> WeightedUnary:
+        return WeightedUnary(table, self.crf.unary_weight, self.crf.start_from)
 
     def infer_vjp(
         self,
@@ -234,11 +217,8 @@ class PreparedConvCRF(PreparedCRF):
         result = place.empty(values.shape, self.dtype)
         table, start, weighted = channels_first(values, axis), None, None
         if self.crf.has_published_options:
-            table = only_on_host(table)
-            log_p = log_softmax(-table) if table.size else np.zeros(table.shape, self.dtype)
-            table, start = self._weighted_unary(log_p), self._start(log_p)
-            from_log = self.crf.start_from == "log_marginals"
-            weighted = WeightedUnary(log_p, self.crf.unary_weight, from_log)
+            weighted = self._weighted(table)
+            table, start = weighted.energies, weighted.start
         recorded = None
         if self._core is not None:
             double = self.dtype == np.float64
@@ -256,21 +236,6 @@ class PreparedConvCRF(PreparedCRF):
         vjp = ConvInferenceVjp(self, recorded, values.shape, axis, weighted)
         return place.given_back(result), vjp
 
-    def _weighted_unary(self, log_p: FloatArray) -> FloatArray:
-        weight = np.asarray(self.crf.unary_weight, self.dtype)
-        if weight.ndim and len(weight) != len(log_p):
-            raise ValueError(
-                f"unary_weight has {len(weight)} values, but the unary has {len(log_p)} labels; "
-                f"give one number, or one for each label"
-            )
-        weighted: FloatArray = -weight.reshape(-1, 1) * log_p
-        return weighted
-
-    def _energy_terms(
-        self, unary: FloatArray, marginals: FloatArray, axis: int
-    ) -> tuple[float, float, float, float]:
-        if self._core is not None and self.crf.has_published_options:
-            weighted = self._weighted_unary(log_softmax(-channels_first(only_on_host(unary), axis)))
-            labels_first = np.moveaxis(unary, axis, 0).shape
-            unary = np.moveaxis(weighted.reshape(labels_first), 0, axis)
-        return super()._energy_terms(unary, marginals, axis)
+    def _energies(self, unary: FloatArray, axis: int) -> FloatArray:
+        table = super()._energies(unary, axis)
+        return self._weighted(table).energies if self.crf.has_published_options else table

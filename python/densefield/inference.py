@@ -312,11 +312,11 @@ class PreparedCRF:
         if self._core is None:
             return 0.0, 0.0, 0.0, 0.0
         q = as_precision("q", marginals, self.dtype)
-        return self._core.energy_terms(
-            self._compatibility(unary.shape[axis]),
-            channels_first(unary, axis),
-            channels_first(q, axis),
-        )
+        terms, table = self._compatibility(unary.shape[axis]), self._energies(unary, axis)
+        return self._core.energy_terms(terms, table, channels_first(q, axis))
+
+    def _energies(self, unary: FloatArray, axis: int) -> FloatArray:
+        return channels_first(unary, axis)
 
     def _grid_without_image(self, grid: Shape | None) -> Shape:
         if grid is None:

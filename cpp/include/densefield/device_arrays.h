@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "densefield/buffer.h"
@@ -44,6 +45,30 @@ struct StridedArray {
   }
 };
 
+// The published options of ConvCRF, maths §5. Arrays are channels first, [C, N], of one type,
+// float32 or float64; only that of the unary and its gradient may have strides.
+struct WeightedUnary {
+  StridedArray log_p;              // contiguous
+  std::span<const double> weight;  // [C]
+  bool starts_from_log;            // else the first message is computed of p
+};
+
+// A moment in the order of a stream.
+class DeviceEvent {
+ public:
+  virtual ~DeviceEvent() = default;
+  // Waits for both.
+  virtual double milliseconds_since(const DeviceEvent& earlier) const = 0;
+};
+
+// Work that was recorded instead of done.
+class DeviceGraph {
+ public:
+  virtual ~DeviceGraph() = default;
+  // Does it once, on the stream that it was recorded on.
+  virtual void launch() const = 0;
+};
+
 // Of one device and one stream; its functions are asynchronous there but for those that say so.
 class DeviceArrays {
  public:
@@ -69,6 +94,21 @@ class DeviceArrays {
   // once for all of them.
   virtual void count_non_finite(std::span<const StridedArray> arrays,
                                 int64_t* counts) const = 0;  // [arrays] out
+
+  // Writes log_p, the weighted energies, and p unless the start is log_p; both [C, N] contiguous.
+  virtual void weight_unary(const StridedArray& unary, const WeightedUnary&,
+                            const StridedArray& weighted, const StridedArray& start) const = 0;
+  // The way back; grad_unary without data is not wanted. Waits for the stream.
+  virtual void weighted_unary_gradient(const WeightedUnary&, const StridedArray& grad_weighted,
+                                       const StridedArray& grad_start,
+                                       const StridedArray& grad_unary,
+                                       double* grad_weight) const = 0;  // [C] out
+
+  virtual std::unique_ptr<DeviceEvent> record_event() const = 0;
+  // From here to the end of the recording, what is asked of the stream is not done but kept.
+  virtual void begin_recording() const = 0;
+  // Throws Error (runtime) if something was asked that cannot be recorded, waiting above all.
+  virtual std::unique_ptr<DeviceGraph> end_recording() const = 0;
 };
 
 }  // namespace densefield
