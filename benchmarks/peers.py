@@ -126,13 +126,15 @@ class UnfoldedWindows:
         *,
         spatial: tuple[float, float],
         bilateral: tuple[float, float, float],
+        device: str = "cpu",
     ) -> None:
         # Threads that spin while they wait would disturb whoever runs next.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self.torch = importlib.import_module("torch")
         self.size, self.spatial, self.bilateral = filter_size, spatial, bilateral
-        self.unary = self.torch.from_numpy(unary)[None]
-        colors = self.torch.from_numpy(image.astype(unary.dtype))
+        self.device = device
+        self.unary = self.torch.from_numpy(unary).to(device)[None]
+        colors = self.torch.from_numpy(image.astype(unary.dtype)).to(device)
         self.image = colors.permute(2, 0, 1)[None]
 
     def windows(self, values: Any) -> Any:
@@ -145,7 +147,7 @@ class UnfoldedWindows:
         torch = self.torch
         height, width = self.unary.shape[2:]
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        position = torch.stack([y, x]).to(self.unary.dtype)[None]
+        position = torch.stack([y, x]).to(self.device, self.unary.dtype)[None]
         inside = self.windows(torch.ones_like(self.unary[:, :1]))
         sigma_space, sigma_color, weight = self.bilateral
         total: Any = 0.0
@@ -164,10 +166,14 @@ class UnfoldedWindows:
     def infer(self, iterations: int) -> Array:
         """Return marginals after all iterations, (C, H, W)."""
         with self.torch.no_grad():
-            kernel = self.kernel()
-            marginals = self.torch.softmax(-self.unary, 1)
-            for _ in range(iterations):
-                energy = self.unary - self.message(kernel, marginals)
-                marginals = self.torch.softmax(-energy, 1)
-        result: Array = marginals[0].numpy()
+            marginals = self.updates(self.kernel(), iterations)
+        result: Array = marginals[0].cpu().numpy()
         return result
+
+    def updates(self, kernel: Any, iterations: int) -> Any:
+        """Return marginals after all iterations, (1, C, H, W) where the unary is."""
+        marginals = self.torch.softmax(-self.unary, 1)
+        for _ in range(iterations):
+            energy = self.unary - self.message(kernel, marginals)
+            marginals = self.torch.softmax(-energy, 1)
+        return marginals

@@ -223,7 +223,8 @@ class CudaArrays final : public DeviceArrays {
   void copy(const StridedArray& from, double factor, const StridedArray& to) const override {
     if (to.size() == 0) return;
     const Axes axes = merged_axes(from, to);
-    const bool is_plain = axes.count == 0 || (axes.count == 1 && axes.from[0] == 1 && axes.to[0] == 1);
+    const bool is_plain =
+        axes.count == 0 || (axes.count == 1 && axes.from[0] == 1 && axes.to[0] == 1);
     if (is_plain && from.type == to.type && factor == 1) {
       const auto num_bytes = static_cast<std::size_t>(to.size() * num_bytes_of(to.type));
       check(cudaMemcpyAsync(to.data, from.data, num_bytes, cudaMemcpyDeviceToDevice,
