@@ -58,12 +58,44 @@ function(df_set_up_cuda_library name)
     VISIBILITY_INLINES_HIDDEN ON)
 endfunction()
 
+# CUDACXX, unless it is given: nvcc on the PATH, at CUDA's own place, or of NVIDIA's wheels in the
+# Python that builds.
+function(df_choose_nvcc)
+  if(CMAKE_CUDA_COMPILER OR NOT "$ENV{CUDACXX}" STREQUAL "")
+    return()
+  endif()
+  find_program(DF_NVCC nvcc PATHS /usr/local/cuda/bin DOC "nvcc outside of Python's packages")
+  mark_as_advanced(DF_NVCC)
+  file(GLOB found "${Python_SITELIB}/nvidia/cu*/bin/nvcc")
+  if(DF_NVCC)
+    set(ENV{CUDACXX} "${DF_NVCC}")
+  elseif(found)
+    list(GET found -1 newest)
+    set(ENV{CUDACXX} "${newest}")
+  endif()
+endfunction()
+
+# The wheels have their libraries in lib, where nvcc looks into lib64.
+function(df_show_libraries_to_nvcc)
+  set(nvcc "${CMAKE_CUDA_COMPILER}")
+  if(NOT nvcc)
+    set(nvcc "$ENV{CUDACXX}")
+  endif()
+  get_filename_component(root "${nvcc}/../.." ABSOLUTE)
+  if(EXISTS "${root}/lib/libcudart_static.a" AND NOT EXISTS "${root}/lib64")
+    # Not CMAKE_CUDA_FLAGS, which the check for the language does not hand on.
+    set(ENV{CUDAFLAGS} "$ENV{CUDAFLAGS} -L\"${root}/lib\"")
+  endif()
+endfunction()
+
 function(df_find_nvcc)
   # Turing and newer; the last one also as PTX, for devices to come.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120
       CACHE STRING "Architectures of the CUDA library")
   endif()
+  df_choose_nvcc()
+  df_show_libraries_to_nvcc()
   include(CheckLanguage)
   check_language(CUDA)
 endfunction()
@@ -114,7 +146,7 @@ elseif(NOT DENSEFIELD_CUDA STREQUAL "OFF")
   endif()
   if(DENSEFIELD_CUDA STREQUAL "ON" AND DF_CUDA_BUILD_NOTE)
     message(FATAL_ERROR "DENSEFIELD_CUDA=ON needs nvcc ${DF_OLDEST_NVCC} or newer, found "
-      "'${CMAKE_CUDA_COMPILER_VERSION}'; install CUDA, or name its compiler in CUDACXX")
+      "'${CMAKE_CUDA_COMPILER_VERSION}'; install CUDA or its wheels for pip, or name its compiler in CUDACXX")
   endif()
 endif()
 if(TARGET _densefield_cuda)
