@@ -25,8 +25,9 @@ KERNELS = [
 
 @pytest.fixture
 def double_precision() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
 
 
 def make_batch(size: int = 2, dtype: type = np.float32) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ void bind_device_arrays(pybind11::module_& module);
 void bind_device_work(pybind11::module_& module);
 void bind_crf(pybind11::module_& module);
 void bind_gradients(pybind11::module_& module);
+void bind_jax(pybind11::module_& module);
 void bind_window(pybind11::module_& module);
 
 }  // namespace densefield::bindings

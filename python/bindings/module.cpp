@@ -28,4 +28,5 @@ PYBIND11_MODULE(_densefield, module, py::mod_gil_not_used()) {
   densefield::bindings::bind_gradients(module);
   densefield::bindings::bind_window(module);
   densefield::bindings::bind_conv_gradients(module);
+  densefield::bindings::bind_jax(module);
 }

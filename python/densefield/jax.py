@@ -1,11 +1,13 @@
 """Dense random fields as functions of JAX arrays: under `jax.jit`, `jax.grad` and `jax.vmap`.
 
-Inference runs on the host, called back from the compiled program.
+Inference runs on the host. On the CPU the compiled program calls it where its arrays are, as a
+handler of XLA's typed foreign function interface; on other platforms it is a callback of JAX,
+which copies them there and back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,7 +22,9 @@ except ImportError as error:
         "install it with: pip install 'densefield[jax]'"
     ) from error
 
+from densefield import _densefield
 from densefield import layer as layers
+from densefield._arrays import FloatArray
 from densefield._model import Output
 from densefield.conv_crf import Start
 from densefield.kernels import Kernel, Normalization
@@ -85,8 +89,10 @@ def dense_crf(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type or shape. Values that are refused (NaN, standard
-        deviations not above 0) raise JAX's error of the callback, with the text of ours.
+        If an argument has the wrong type or shape.
+    jax.errors.JaxRuntimeError
+        If values are refused (NaN, standard deviations not above 0): JAX's error, with the text
+        of ours.
 
     Notes
     -----
@@ -229,16 +235,8 @@ def _check_inputs(logits: Array, image: Array | None) -> None:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _mean_field(text: str, *inputs: Array) -> Array:
-    """Call inference back: unary, image or None, and the arrays of `Learnable`, flat."""
-    unary = inputs[0]
-
-    def infer(unary: Array, image: Array | None, *numbers: Array) -> Any:
-        batch = None if image is None else np.asarray(image)[None]
-        return layers.infer(
-            layer_from_text(text), np.asarray(unary)[None], batch, _learnable(numbers)
-        )[0]
-
-    return _call_back(infer, jax.ShapeDtypeStruct(unary.shape, unary.dtype), *inputs)
+    """Infer from unary, image or None, and the arrays of `Learnable`, flat."""
+    return _compute(text, (), dict(zip(_INPUTS, inputs, strict=True)))[0]
 
 
 def _forward(text: str, *primals: Any) -> tuple[Array, Any]:
@@ -251,43 +249,83 @@ def _forward(text: str, *primals: Any) -> tuple[Array, Any]:
 
 def _backward(text: str, kept: Any, grad: Any) -> tuple[Array | None, ...]:
     values, marks = kept
-    wanted = [mark is not None for mark in marks]
     if isinstance(grad, jax.custom_derivatives.SymbolicZero):
         grad = jnp.zeros(grad.shape, grad.dtype)
-    shapes = [
-        jax.ShapeDtypeStruct(value.shape, value.dtype)
-        for value, is_wanted in zip(values, wanted, strict=True)
-        if is_wanted
-    ]
-
-    def infer_vjp(grad: Array, unary: Array, image: Array | None, *numbers: Array) -> Any:
-        gradients = layers.infer_vjp(
-            layer_from_text(text),
-            np.asarray(unary)[None],
-            None if image is None else np.asarray(image)[None],
-            _learnable(numbers),
-            np.asarray(grad)[None],
-            wanted=wanted,
-        )
-        return [
-            np.asarray(gradient, shape.dtype).reshape(shape.shape)
-            for gradient, shape in zip(gradients, shapes, strict=True)
-        ]
-
-    gradients = iter(_call_back(infer_vjp, shapes, grad, *values))
-    zeros = [None if value is None else jnp.zeros_like(value) for value in values]
+    wanted = tuple(name for name, mark in zip(_INPUTS, marks, strict=True) if mark is not None)
+    inputs = dict(zip(_INPUTS, values, strict=True))
+    gradients = dict(zip(wanted, _compute(text, wanted, inputs | {"grad": grad}), strict=True))
     return tuple(
-        next(gradients) if is_wanted else zero
-        for is_wanted, zero in zip(wanted, zeros, strict=True)
+        gradients.get(name, None if value is None else jnp.zeros_like(value))
+        for name, value in inputs.items()
     )
 
 
 _mean_field.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _call_back(function: Callable[..., Any], shapes: Any, *arguments: Array) -> Any:
-    return jax.pure_callback(function, shapes, *arguments, vmap_method="sequential")
+# Compiled also where the caller's program is not, so that calls of the same shapes trace it once.
+@partial(jax.jit, static_argnums=(0, 1))
+def _compute(text: str, wanted: tuple[str, ...], inputs: dict[str, Array | None]) -> list[Array]:
+    """Have `_fill` compute the result, or the `wanted` gradients if there are any."""
+    arrays: dict[str, Array] = {k: array for k, array in inputs.items() if array is not None}
+    texts = {"layer": text, "names": " ".join(arrays), "wanted": " ".join(wanted)}
+    # The result is like the unary, and a gradient like what it belongs to.
+    shapes = [
+        jax.ShapeDtypeStruct(arrays[name].shape, arrays[name].dtype)
+        for name in wanted or ("unary",)
+    ]
+
+    def call_handler(*arguments: Array) -> list[Array]:
+        return jax.ffi.ffi_call(_TARGET, shapes, vmap_method="sequential")(*arguments, **texts)
+
+    def call_back(*arguments: Array) -> list[Array]:
+        return jax.pure_callback(results_of, shapes, *arguments, vmap_method="sequential")
+
+    def results_of(*arguments: Array) -> list[FloatArray]:
+        results = [np.empty(shape.shape, shape.dtype) for shape in shapes]
+        _fill([np.asarray(array) for array in arguments], results, **texts)
+        return results
+
+    return jax.lax.platform_dependent(*arrays.values(), cpu=call_handler, default=call_back)
 
 
-def _learnable(numbers: Sequence[Array]) -> Learnable:
-    return Learnable(*(np.asarray(array, np.float64) for array in numbers))
+def _fill(
+    arguments: Sequence[FloatArray],
+    results: Sequence[FloatArray],
+    *,
+    layer: str,
+    names: str,
+    wanted: str,
+) -> None:
+    """Write the result, or the wanted gradients, to where a program of JAX wants them.
+
+    Parameters
+    ----------
+    arguments : sequence of arrays
+        Read-only. They and the results are the program's memory, which is valid only until the
+        function returns.
+    results : sequence of arrays
+        The result of `layers.infer`, or the wanted gradients.
+    layer : str
+        `Layer.to_text`.
+    names : str
+        What the arguments are, of `_INPUTS` and ``grad``, with spaces between.
+    wanted : str
+        Names of the inputs whose gradients are wanted; none: infer.
+    """
+    given = dict(zip(names.split(), arguments, strict=True))
+    learnable = Learnable(*(np.asarray(given[name], np.float64) for name in Learnable._fields))
+    image = given["image"][None] if "image" in given else None
+    inputs = layer_from_text(layer), given["unary"][None], image, learnable
+    if not wanted:
+        layers.infer(*inputs, out=results[0][None])
+        return
+    is_wanted = [name in wanted.split() for name in _INPUTS]
+    gradients = layers.infer_vjp(*inputs, given["grad"][None], wanted=is_wanted)
+    for gradient, result in zip(gradients, results, strict=True):
+        result[...] = gradient.reshape(result.shape)
+
+
+_INPUTS = ("unary", "image", *Learnable._fields)
+_TARGET = "densefield_mean_field"
+jax.ffi.register_ffi_target(_TARGET, _densefield.jax_handler(_fill), platform="cpu")
