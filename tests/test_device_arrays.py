@@ -323,7 +323,22 @@ def test_grids_without_nodes(device: str) -> None:
     assert result.numpy().shape == (3, 0, 4)
 
 
-def test_batches_of_layers_are_computed_where_they_are(device: str) -> None:
+@pytest.mark.parametrize(
+    ("window", "unary_weight"),
+    [
+        (None, [1.0]),
+        (
+            layers.WindowForm(
+                filter_size=3, shape="square", downsampling=1, start_from="log_marginals"
+            ),
+            [0.5, 1.0, 2.0],
+        ),
+    ],
+    ids=["dense", "conv"],
+)
+def test_batches_of_layers_are_computed_where_they_are(
+    device: str, window: layers.WindowForm | None, unary_weight: list[float]
+) -> None:
     unary, image = example(3, "f8")
     pixels = np.moveaxis(image, -1, 0).astype("f8")
     form = layers.Layer(
@@ -332,17 +347,18 @@ def test_batches_of_layers_are_computed_where_they_are(device: str) -> None:
         normalization="symmetric",
         iterations=2,
         exclude_self=False,
-        output="marginals",
+        output="marginals" if window is None else "scores",
+        window=window,
     )
     numbers = layers.Learnable(
-        np.ones(2), np.array(layers.sigmas_of(KERNELS)), np.ones(1), np.ones(1)
+        np.ones(2), np.array(layers.sigmas_of(KERNELS)), np.ones(1), np.array(unary_weight)
     )
     there: Any = [df.to_device(unary, device)], [df.to_device(pixels, device)]
     out: Any = [df.to_device(np.zeros_like(unary), device)]
     layers.infer(form, *there, numbers, out=out, check_finite=False)
-    crf = df.DenseCRF(KERNELS, iterations=2, device=device)
-    q, vjp = crf.infer_vjp(unary, image.astype("f8"))
-    np.testing.assert_array_equal(out[0].numpy(), q)
+    crf = layers.model(form, numbers)
+    q, vjp = crf.infer_vjp(there[0][0], there[1][0], channel_axis=0)
+    np.testing.assert_array_equal(out[0].numpy(), q.numpy())
     gradients: Any = layers.infer_vjp(
         form,
         *there,
@@ -351,8 +367,7 @@ def test_batches_of_layers_are_computed_where_they_are(device: str) -> None:
         wanted=[True, True, True, False, False, False],
         zeros_like=lambda batch: [None] * len(batch),
     )
-    expected = vjp(unary)
-    np.testing.assert_array_equal(gradients[0][0].numpy(), expected.unary)
-    by_image = np.moveaxis(gradients[1][0].numpy(), 0, -1)
-    np.testing.assert_array_equal(by_image, expected.image)
+    expected: Any = vjp(there[0][0])
+    np.testing.assert_array_equal(gradients[0][0].numpy(), expected.unary.numpy())
+    np.testing.assert_array_equal(gradients[1][0].numpy(), expected.image.numpy())
     np.testing.assert_array_equal(gradients[2], expected.weights)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import densefield as df
-from densefield import layer as layers
 from device_libraries import KERNELS, Exporter, Interface, example, on, strided
 
 OPTIONS: list[dict[str, Any]] = [
@@ -150,28 +149,3 @@ def test_grids_without_nodes(device: str) -> None:
     q, vjp = crf.infer_vjp(unary)
     assert q.shape == (3, 0, 4)
     np.testing.assert_array_equal(vjp(unary).unary_weight, np.zeros(3))
-
-
-def test_layers_with_weights_are_computed_where_they_are(device: str) -> None:
-    unary, image = example(3, "f8")
-    pixels = np.moveaxis(image, -1, 0).astype("f8")
-    form = layers.Layer(
-        kernels=tuple(layers.kernel_form(kernel) for kernel in KERNELS),
-        compatibility_shapes=((),),
-        normalization="symmetric",
-        iterations=2,
-        exclude_self=False,
-        output="scores",
-        window=layers.WindowForm(
-            filter_size=3, shape="square", downsampling=1, start_from="log_marginals"
-        ),
-    )
-    numbers = layers.Learnable(
-        np.ones(2), np.array(layers.sigmas_of(KERNELS)), np.ones(1), np.array([0.5, 1.0, 2.0])
-    )
-    batch: Any = [df.to_device(unary, device)], [df.to_device(pixels, device)]
-    out: Any = [df.to_device(np.zeros_like(unary), device)]
-    layers.infer(form, *batch, numbers, out=out, check_finite=False)
-    expected = np.zeros((1, *unary.shape))
-    layers.infer(form, unary[None], pixels[None], numbers, out=expected, check_finite=False)
-    assert_close(out[0].numpy(), expected[0], "f8")
