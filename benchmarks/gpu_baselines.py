@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,9 +13,8 @@ import densefield as df
 from benchmarks import costs, peers
 from benchmarks.cases.model import BILATERAL, SPATIAL, Model
 from benchmarks.gpu_stages import FILTER_SIZE, ITERATIONS, shifted
-from benchmarks.gpu_timing import Call, Row, Stage, row_of
+from benchmarks.gpu_timing import Call, Row, Stage, row_of, timing_by_events
 from benchmarks.inputs import Array, Scene
-from densefield.cli.timing import Timing
 
 # Its tiled windows take 0.8 GB at 375 x 500 with 21 labels.
 MOST_SETS = 4
@@ -60,7 +58,8 @@ def torch_rows(scene: Scene, device: str, rounds: int) -> Iterator[Row]:
     names = ("torch, tiled windows", "torch, CPU lattice")
     with torch.no_grad():
         for stage, name in zip(stages, names, strict=True):
-            yield row_of(stage, name, event_timing(torch, stage.calls, rounds))
+            timing = timing_by_events(stage.calls, rounds, partial(_event, torch), _milliseconds)
+            yield row_of(stage, name, timing)
 
 
 def _infer_tiled(tiled: peers.UnfoldedWindows, iterations: int) -> Any:
@@ -85,18 +84,12 @@ def update_through_the_host(scene: Scene, device: str) -> Call:
     return update
 
 
-def event_timing(torch: Any, calls: Sequence[Call], rounds: int) -> Timing:
-    """Time calls by torch's events on its current stream."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    for call in calls:
-        call()
-    seconds = []
-    for _ in range(rounds):
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        for call in calls:
-            call()
-        last.record()
-        last.synchronize()
-        seconds.append(first.elapsed_time(last) / 1e3 / len(calls))
-    return Timing(tuple(seconds), len(calls))
+def _event(torch: Any) -> Any:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()  # on torch's current stream
+    return event
+
+
+def _milliseconds(first: Any, last: Any) -> float:
+    last.synchronize()
+    return float(first.elapsed_time(last))

@@ -7,6 +7,7 @@ together their inputs exceed twice the largest cache, so that each finds its own
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,18 +64,10 @@ class DeviceClock:
 
     def timing(self, calls: Sequence[Call]) -> Timing:
         """Time the calls on the device; a round is one of each, a sample their mean."""
-        for call in calls:
-            call()
-        seconds = []
-        for _ in range(self._rounds):
-            first = self._event()
-            for call in calls:
-                call()
-            seconds.append(self._event().milliseconds_since(first) / 1e3 / len(calls))
-        return Timing(tuple(seconds), len(calls))
-
-    def _event(self) -> _densefield.DeviceEvent:
-        return _densefield.record_event(self.device, self.stream)
+        record = partial(_densefield.record_event, self.device, self.stream)
+        return timing_by_events(
+            calls, self._rounds, record, lambda first, last: last.milliseconds_since(first)
+        )
 
     def row(self, stage: Stage, copy_speed: float) -> Row:
         """Time a stage."""
@@ -88,6 +81,24 @@ class DeviceClock:
         array = df.to_device(np.zeros(num_bytes // 4, np.float32), self.device)
         other = new_like(array, array.shape, array.dtype)
         return 2 * array.nbytes / self.timing([lambda: other._copy_from(array, 1.0)]).median
+
+
+def timing_by_events(
+    calls: Sequence[Call],
+    rounds: int,
+    record: Callable[[], Any],
+    milliseconds: Callable[[Any, Any], float],
+) -> Timing:
+    """Time the calls between two recorded events; a round is one of each, a sample their mean."""
+    for call in calls:
+        call()
+    seconds = []
+    for _ in range(rounds):
+        first = record()
+        for call in calls:
+            call()
+        seconds.append(milliseconds(first, record()) / 1e3 / len(calls))
+    return Timing(tuple(seconds), len(calls))
 
 
 def recorded(device: str, call: Call) -> Recording:

@@ -34,7 +34,8 @@ def test_arguments_of_the_wrong_kind_or_value(fields: Fields) -> None:
             df.fit(*(given or (START, *fields)), **options)
 
     refused(TypeError, "crf must be a DenseCRF or ConvCRF, got str", "crf", *fields)
-    refused(ValueError, "loss must be 'cross_entropy' or.*, got 'l2'", loss="l2")
+    names = "'cross_entropy' or 'soft_iou' or 'soft_accuracy'"
+    refused(ValueError, f"loss must be {names}, got 'l2'", loss="l2")
     refused(ValueError, "parameters must hold names among", parameters=["weight"])
     refused(TypeError, "parameters must be a sequence of names", parameters="weights")
     refused(ValueError, "parameters must hold one name or more", parameters=[])

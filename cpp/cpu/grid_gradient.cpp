@@ -22,7 +22,7 @@ class BoxProduct {
       : lattice_(lattice),
         values_(values),
         gradients_(gradients),
-        kind_(table != nullptr ? table->form : CompatibilityForm::scalar),
+        form_(table != nullptr ? table->form : CompatibilityForm::scalar),
         entries_(table != nullptr ? table->values.data() : nullptr),
         num_channels_(num_channels) {}
 
@@ -48,7 +48,7 @@ class BoxProduct {
       }
       sum +=
           simd::reverse_kernels<T>().product(length, values_.nodes.data() + node * values_.stride,
-                                             gradients_.slots.data() + slot * values_.stride, kind_,
+                                             gradients_.slots.data() + slot * values_.stride, form_,
                                              entries_, num_channels_, scratch, values_.stride);
     }
     return sum;
@@ -58,7 +58,7 @@ class BoxProduct {
   const CpuLattice<T>& lattice_;
   const CpuVertexRows<T>& values_;
   const CpuVertexRows<T>& gradients_;
-  const CompatibilityForm kind_;
+  const CompatibilityForm form_;
   const T* entries_;
   const int64_t num_channels_;
 };

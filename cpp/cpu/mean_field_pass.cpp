@@ -111,7 +111,7 @@ struct BlockPass {
     part.post = kernel.post.data() + block.begin;
     part.self = kernel.self.is_empty() ? nullptr : kernel.self.data() + block.begin;
     part.is_first = m == 0;
-    part.kind = pass.compatibility[m].form;
+    part.form = pass.compatibility[m].form;
     part.compatibility = pass.compatibility[m].values.data();
     return part;
   }

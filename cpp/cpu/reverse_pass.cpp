@@ -98,7 +98,7 @@ class BlockReverse {
     part.pre = kernel.pre.data() + block.begin;
     part.post = kernel.post.data() + block.begin;
     part.self = kernel.self.is_empty() ? nullptr : kernel.self.data() + block.begin;
-    part.kind = from.compatibility->form;
+    part.form = from.compatibility->form;
     part.compatibility = from.compatibility->values.data();
     part.transposed = from.transposed_compatibility->values.data();
     part.grad_compatibility = sums;

@@ -19,36 +19,19 @@ void scale_rows(const T* scale, int64_t begin, int64_t end, int64_t stride, T* r
 }
 
 template <typename T>
-Buffer<T> rows_with_margin(const CpuWindowTable<T>& table, int64_t stride) {
-  Buffer<T> rows(host_memory(), (table.geometry.num_nodes() + 2 * table.margin()) * stride);
-  std::fill_n(rows.data(), table.margin() * stride, T(0));
-  std::fill_n(rows.data() + rows.size() - table.margin() * stride, table.margin() * stride, T(0));
-  return rows;
-}
-
-// K~ = diag(post) U K D diag(pre): D means over cells, U interpolates between them.
-template <typename T>
 void apply_between_cells(const CpuWindowTable<T>& table, const T* rows, int64_t stride, T* out) {
-  const CellGrid grid = table.cells();
-  Buffer<T> cells = rows_with_margin(table, stride);
-  T* first = cells.data() + table.margin() * stride;
-  pool(grid, rows, table.pre.data(), stride, first);
-  Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
-  pass_messages(table, first, stride, false, messages.data());
-  Buffer<T> lines(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
-  upsample_rows(grid, messages.data(), stride, lines.data());
-  upsample_along_rows(grid, lines.data(), table.post.data(), stride, out);
+  const Buffer<T> lines = messages_along_rows(table, cell_means(table, rows, stride), stride);
+  upsample_along_rows(table.cells(), lines.data(), table.post.data(), stride, out);
 }
 
 template <typename T>
 void apply_transpose_between_cells(const CpuWindowTable<T>& table, const T* rows, int64_t stride,
                                    T* out) {
   const CellGrid grid = table.cells();
-  Buffer<T> cells = rows_with_margin(table, stride);
-  T* first = cells.data() + table.margin() * stride;
-  upsample_transpose(grid, rows, table.post.data(), stride, first);
+  CellRows<T> cells(table, stride);
+  upsample_transpose(grid, rows, table.post.data(), stride, cells.data());
   Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
-  pass_messages(table, first, stride, true, messages.data());
+  pass_messages(table, cells.data(), stride, true, messages.data());
   pool_transpose(grid, messages.data(), stride, out);
   if (!table.pre.is_empty())
     parallel_for(grid.fine[0] * grid.fine[1], [&](int64_t row, int) {
@@ -105,6 +88,24 @@ void pass_messages(const CpuWindowTable<T>& table, const T* rows, int64_t stride
 }
 
 template <typename T>
+CellRows<T> cell_means(const CpuWindowTable<T>& table, const T* rows, int64_t stride) {
+  CellRows<T> means(table, stride);
+  pool(table.cells(), rows, table.pre.data(), stride, means.data());
+  return means;
+}
+
+template <typename T>
+Buffer<T> messages_along_rows(const CpuWindowTable<T>& table, const CellRows<T>& means,
+                              int64_t stride) {
+  const CellGrid grid = table.cells();
+  Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
+  pass_messages(table, means.data(), stride, false, messages.data());
+  Buffer<T> lines(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
+  upsample_rows(grid, messages.data(), stride, lines.data());
+  return lines;
+}
+
+template <typename T>
 void apply_window(const CpuWindowTable<T>& table, const T* rows, int64_t num_channels,
                   bool transpose, T* out) {
   const int64_t stride = padded_stride<T>(num_channels);
@@ -129,9 +130,11 @@ void window_diagonal(const CpuWindowTable<T>& table, T* out) {
   });
 }
 
-#define DF_INSTANTIATE(T)                                                             \
-  template void pass_messages(const CpuWindowTable<T>&, const T*, int64_t, bool, T*); \
-  template void apply_window(const CpuWindowTable<T>&, const T*, int64_t, bool, T*);  \
+#define DF_INSTANTIATE(T)                                                                        \
+  template void pass_messages(const CpuWindowTable<T>&, const T*, int64_t, bool, T*);            \
+  template CellRows<T> cell_means(const CpuWindowTable<T>&, const T*, int64_t);                  \
+  template Buffer<T> messages_along_rows(const CpuWindowTable<T>&, const CellRows<T>&, int64_t); \
+  template void apply_window(const CpuWindowTable<T>&, const T*, int64_t, bool, T*);             \
   template void window_diagonal(const CpuWindowTable<T>&, T*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

@@ -1,5 +1,6 @@
 // The weights of a window table: Gaussians of feature differences, normalised, merged.
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "../core/window.h"
@@ -17,7 +18,7 @@ struct RowSources {
   std::vector<const T*> source;
   std::vector<const T*> pre;
 
-  // pre: [cells] scales with margins, or nullptr.
+  // scales: [cells] with margins, or nullptr.
   RowSources(const WindowPlanes<T>& planes, const WindowGeometry& geometry, int64_t row,
              const T* scales) {
     planes.for_taps(row, [&](const WindowRowSpan& span, int64_t number, int64_t dx, const T* from) {
@@ -27,16 +28,7 @@ struct RowSources {
       pre.push_back(scales == nullptr ? nullptr : scales + neighbour * geometry.extent[2] + dx);
     });
   }
-  simd::WindowMerge<T> merge(const WindowGeometry& geometry) const {
-    simd::WindowMerge<T> merge{};
-    merge.width = geometry.extent[2];
-    merge.num_sources = static_cast<int64_t>(tap.size());
-    merge.tap = tap.data();
-    merge.source = source.data();
-    merge.pre = pre.data();
-    merge.num_taps = geometry.num_taps;
-    return merge;
-  }
+  int64_t size() const { return static_cast<int64_t>(tap.size()); }
 };
 
 }  // namespace
@@ -49,7 +41,8 @@ Buffer<T> window_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& f
   for_bands(table, features, [&](const WindowPlanes<T>& planes, int64_t row) {
     const RowSources<T> sources(planes, geometry, row, nullptr);
     std::vector<T> line(static_cast<size_t>(whole_blocks(width)));
-    simd::window_kernels<T>().weight_sums(sources.merge(geometry), line.data());
+    simd::window_kernels<T>().weight_sums(width, sources.size(), sources.source.data(),
+                                          line.data());
     std::copy_n(line.data(), width, sums.data() + row * width);
   });
   if (table.cell_size == 1) return sums;
@@ -63,46 +56,59 @@ Buffer<T> window_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& f
 
 namespace {
 
-// weights = or += weight * diag(post) K diag(pre), without the scales where they are nullptr.
+// One kernel of a table, with what multiplies its weights.
 template <typename T>
-void merge_term(CpuWindowTable<T>& table, const WindowFeatures<T>& features, T weight, bool adds,
-                const NodeScales<T>* scales) {
-  const WindowGeometry& geometry = table.geometry;
-  const T* pre = scales == nullptr ? nullptr : scales->pre.data() + scales->margin;
-  const T* post = scales == nullptr ? nullptr : scales->post.data() + scales->margin;
-  for_bands(table, features, [&](const WindowPlanes<T>& planes, int64_t row) {
-    const RowSources<T> sources(planes, geometry, row, pre);
-    simd::WindowMerge<T> merge = sources.merge(geometry);
-    merge.post = post == nullptr ? nullptr : post + row * geometry.extent[2];
-    merge.scale = weight;
-    merge.adds = adds;
-    merge.out = table.weights.data() + table.block_begin(row, 0);
-    simd::window_kernels<T>().merge_weights(merge);
-  });
-}
+struct Kernel {
+  Kernel(const CpuWindowTable<T>& table, const WindowTerm<T>& term)
+      : features(table.cells(), table.margin(), term.features), weight(term.weight) {
+    if (term.normalization != Normalization::none)
+      scales.emplace(table, features, term.normalization);
+  }
 
-// One normalised term between cells of several nodes: its scales stay at the nodes.
+  bool is_normalised() const { return scales.has_value(); }
+  const T* pre() const { return scales ? scales->pre.data() + scales->margin : nullptr; }
+  const T* post() const { return scales ? scales->post.data() + scales->margin : nullptr; }
+
+  WindowFeatures<T> features;
+  std::optional<NodeScales<T>> scales;
+  T weight;
+};
+
+// A normalised kernel between cells of several nodes has its scales and weight at the nodes.
 template <typename T>
-void keep_scales(CpuWindowTable<T>& table, const WindowTerm<T>& term, const NodeScales<T>& scales) {
+void keep_scales(CpuWindowTable<T>& table, Kernel<T>& kernel) {
   const int64_t count = table.num_nodes();
   table.pre = Buffer<T>(host_memory(), count);
   table.post = Buffer<T>(host_memory(), count);
-  for (int64_t i = 0; i < count; ++i) {
-    table.pre[i] = scales.pre[scales.margin + i];
-    table.post[i] = term.weight * scales.post[scales.margin + i];
-  }
+  std::copy_n(kernel.pre(), count, table.pre.data());
+  std::transform(kernel.post(), kernel.post() + count, table.post.data(),
+                 [&](T post) { return kernel.weight * post; });
+  kernel.scales.reset();
+  kernel.weight = T(1);
 }
 
+// weights = sum of weight diag(post) K diag(pre)
 template <typename T>
-void add_term(CpuWindowTable<T>& table, const WindowTerm<T>& term, bool adds) {
-  const WindowFeatures<T> features(table.cells(), table.margin(), term.features);
-  if (term.normalization == Normalization::none)
-    return merge_term<T>(table, features, term.weight, adds, nullptr);
-  const NodeScales<T> scales(table, features, term.normalization);
-  if (table.cell_size == 1) return merge_term(table, features, term.weight, adds, &scales);
-  if (adds) fail_value("normalised kernels between cells need a table each");
-  merge_term<T>(table, features, T(1), false, nullptr);
-  keep_scales(table, term, scales);
+void merge(const std::vector<Kernel<T>>& kernels, CpuWindowTable<T>& table) {
+  const WindowGeometry& geometry = table.geometry;
+  std::vector<const WindowFeatures<T>*> features;
+  for (const Kernel<T>& kernel : kernels) features.push_back(&kernel.features);
+  for_bands<T>(table, features, [&](const std::vector<WindowPlanes<T>>& planes, int64_t row) {
+    std::vector<RowSources<T>> sources;
+    std::vector<simd::WindowMergeTerm<T>> terms;
+    sources.reserve(kernels.size());
+    for (size_t m = 0; m < kernels.size(); ++m) {
+      const RowSources<T>& from = sources.emplace_back(planes[m], geometry, row, kernels[m].pre());
+      const T* post = kernels[m].post();
+      terms.push_back({from.source.data(), from.pre.data(),
+                       post == nullptr ? nullptr : post + row * geometry.extent[2],
+                       kernels[m].weight});
+    }
+    simd::window_kernels<T>().merge_weights({geometry.extent[2], sources[0].size(),
+                                             sources[0].tap.data(), static_cast<int>(terms.size()),
+                                             terms.data(), geometry.num_taps,
+                                             table.weights.data() + table.block_begin(row, 0)});
+  });
 }
 
 }  // namespace
@@ -126,7 +132,14 @@ std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid& grid,
   const CellGrid cells = make_cell_grid(grid, options);
   auto table = std::make_shared<CpuWindowTable<T>>(cells, options.shape, options.filter_size,
                                                    has_symmetric_weights(options, terms));
-  for (size_t m = 0; m < terms.size(); ++m) add_term(*table, terms[m], m > 0);
+  std::vector<Kernel<T>> kernels;
+  kernels.reserve(terms.size());
+  for (const WindowTerm<T>& term : terms) kernels.emplace_back(*table, term);
+  if (table->cell_size > 1 && std::ranges::any_of(kernels, &Kernel<T>::is_normalised)) {
+    if (kernels.size() > 1) fail_value("normalised kernels between cells need a table each");
+    keep_scales(*table, kernels.front());
+  }
+  merge(kernels, *table);
   return table;
 }
 

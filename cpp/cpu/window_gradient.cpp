@@ -97,28 +97,20 @@ template <typename T>
 void add_between_cells(const CpuWindowTable<T>& table, const T* rows, const T* gradients,
                        int64_t stride, int64_t num_channels, CpuWindowGradient<T>& out) {
   const CellGrid grid = table.cells();
-  const int64_t num_nodes = table.num_nodes(), cells = table.geometry.num_nodes() * stride;
-  const int64_t margin = table.margin() * stride;
-  const auto with_margins = [&] {
-    Buffer<T> buffer(host_memory(), cells + 2 * margin);
-    std::fill_n(buffer.data(), margin, T(0));
-    std::fill_n(buffer.data() + margin + cells, margin, T(0));
-    return buffer;
-  };
-  Buffer<T> means = with_margins(), sums = with_margins();
-  pool(grid, rows, table.pre.data(), stride, means.data() + margin);
-  upsample_transpose(grid, gradients, table.post.data(), stride, sums.data() + margin);
-  add_products(table, means.data() + margin, stride, num_channels, out,
-               [&](int64_t row) { return sums.data() + margin + row * grid.coarse[2] * stride; });
+  const CellRows<T> means = cell_means(table, rows, stride);
+  CellRows<T> sums(table, stride);
+  upsample_transpose(grid, gradients, table.post.data(), stride, sums.data());
+  add_products(table, means.data(), stride, num_channels, out,
+               [&](int64_t row) { return sums.data() + row * grid.coarse[2] * stride; });
   if (table.pre.is_empty()) return;
 
-  Buffer<T> messages(host_memory(), cells), nodes(host_memory(), num_nodes * stride);
-  pass_messages(table, sums.data() + margin, stride, true, messages.data());
+  const int64_t num_nodes = table.num_nodes();
+  Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
+  Buffer<T> nodes(host_memory(), num_nodes * stride);
+  pass_messages(table, sums.data(), stride, true, messages.data());
   pool_transpose(grid, messages.data(), stride, nodes.data());
   add_dot_products(nodes.data(), rows, num_nodes, stride, T(1), out.pre.data());
-  pass_messages(table, means.data() + margin, stride, false, messages.data());
-  Buffer<T> lines(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
-  upsample_rows(grid, messages.data(), stride, lines.data());
+  const Buffer<T> lines = messages_along_rows(table, means, stride);
   upsample_along_rows<T>(grid, lines.data(), nullptr, stride, nodes.data());
   add_dot_products(nodes.data(), gradients, num_nodes, stride, T(1), out.post.data());
 }

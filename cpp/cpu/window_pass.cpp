@@ -26,16 +26,8 @@ struct BetweenCells {
 template <typename T>
 BetweenCells<T> pass_between_cells(const CpuWindowTable<T>& table, const T* marginals,
                                    int64_t stride) {
-  const CellGrid grid = table.cells();
-  const int64_t margin = table.margin() * stride, cells = table.geometry.num_nodes() * stride;
-  Buffer<T> means(host_memory(), cells + 2 * margin), messages(host_memory(), cells);
-  std::fill_n(means.data(), margin, T(0));
-  std::fill_n(means.data() + margin + cells, margin, T(0));
-  pool(grid, marginals, table.pre.data(), stride, means.data() + margin);
-  pass_messages(table, means.data() + margin, stride, false, messages.data());
-  Buffer<T> rows(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
-  upsample_rows(grid, messages.data(), stride, rows.data());
-  return {std::move(rows), cells_along_row<T>(grid)};
+  return {messages_along_rows(table, cell_means(table, marginals, stride), stride),
+          cells_along_row<T>(table.cells())};
 }
 
 template <typename T>

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "densefield/threads.h"
@@ -96,18 +97,31 @@ class WindowPlanes {
   Buffer<T> weights_;
 };
 
-// body(planes, row) with the weights of one kernel, for all rows, band by band, in parallel.
+// body(planes, row) with the weights of some kernels, planes[m] those of features[m], for all
+// rows, band by band, in parallel.
 template <typename T, typename Body>
-void for_bands(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, Body body) {
+void for_bands(const CpuWindowTable<T>& table, std::span<const WindowFeatures<T>* const> features,
+               Body body) {
   const int64_t rows = table.geometry.num_rows(), step = WindowPlanes<T>::band_rows(table.geometry);
   parallel_for((rows + step - 1) / step, [&](int64_t band, int) {
     const int64_t last = std::min(rows, (band + 1) * step);
-    WindowPlanes<T> planes(table, features, band * step);
+    std::vector<WindowPlanes<T>> planes;
+    for (const WindowFeatures<T>* of_kernel : features)
+      planes.emplace_back(table, *of_kernel, band * step);
     for (int64_t row = band * step; row < last; ++row) {
-      planes.advance_to(row);
+      for (WindowPlanes<T>& of_kernel : planes) of_kernel.advance_to(row);
       body(planes, row);
     }
   });
+}
+
+// body(planes, row) with the weights of one kernel.
+template <typename T, typename Body>
+void for_bands(const CpuWindowTable<T>& table, const WindowFeatures<T>& features, Body body) {
+  const WindowFeatures<T>* only[] = {&features};
+  for_bands<T>(
+      table, std::span<const WindowFeatures<T>* const>(only),
+      [&](const std::vector<WindowPlanes<T>>& planes, int64_t row) { body(planes.front(), row); });
 }
 
 }  // namespace densefield::cpu

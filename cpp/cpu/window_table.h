@@ -131,6 +131,25 @@ class WindowRowReader {
   std::vector<T> transposed_;
 };
 
+// Values of the cells as messages read them: [cells, stride] between margins of 0.
+template <typename T>
+class CellRows {
+ public:
+  CellRows(const CpuWindowTable<T>& table, int64_t stride)
+      : margin_(table.margin() * stride),
+        rows_(host_memory(), table.geometry.num_nodes() * stride + 2 * margin_) {
+    std::fill_n(rows_.data(), margin_, T(0));
+    std::fill_n(rows_.data() + rows_.size() - margin_, margin_, T(0));
+  }
+
+  T* data() { return rows_.data() + margin_; }
+  const T* data() const { return rows_.data() + margin_; }
+
+ private:
+  int64_t margin_;
+  Buffer<T> rows_;
+};
+
 // Pieces of grid rows that are worked on as one task: neighbouring rows share most of what
 // they read, and a task should be worth the hand-over.
 class RowTasks {
@@ -174,6 +193,13 @@ void apply_window(const CpuWindowTable<T>&, const T* rows, int64_t num_channels,
 // out [cells, stride] = the weights alone, between cells; `rows` has margins.
 template <typename T>
 void pass_messages(const CpuWindowTable<T>&, const T* rows, int64_t stride, bool transpose, T* out);
+// Between cells of several nodes, K~ = diag(post) U K D diag(pre): D means over cells, U
+// interpolates between them. D diag(pre) of the nodes' rows,
+template <typename T>
+CellRows<T> cell_means(const CpuWindowTable<T>&, const T* rows, int64_t stride);
+// and their messages, interpolated along z and y: [fine z, fine y, coarse x, stride].
+template <typename T>
+Buffer<T> messages_along_rows(const CpuWindowTable<T>&, const CellRows<T>& means, int64_t stride);
 template <typename T>
 void window_diagonal(const CpuWindowTable<T>&, T* out);
 

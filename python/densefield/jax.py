@@ -29,6 +29,7 @@ from densefield._model import Output
 from densefield.conv_crf import Start
 from densefield.kernels import Kernel, Normalization
 from densefield.layer import (
+    INPUTS,
     Layer,
     Learnable,
     WindowForm,
@@ -236,7 +237,7 @@ def _check_inputs(logits: Array, image: Array | None) -> None:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _mean_field(text: str, *inputs: Array) -> Array:
     """Infer from unary, image or None, and the arrays of `Learnable`, flat."""
-    return _compute(text, (), dict(zip(_INPUTS, inputs, strict=True)))[0]
+    return _compute(text, (), dict(zip(INPUTS, inputs, strict=True)))[0]
 
 
 def _forward(text: str, *primals: Any) -> tuple[Array, Any]:
@@ -251,8 +252,8 @@ def _backward(text: str, kept: Any, grad: Any) -> tuple[Array | None, ...]:
     values, marks = kept
     if isinstance(grad, jax.custom_derivatives.SymbolicZero):
         grad = jnp.zeros(grad.shape, grad.dtype)
-    wanted = tuple(name for name, mark in zip(_INPUTS, marks, strict=True) if mark is not None)
-    inputs = dict(zip(_INPUTS, values, strict=True))
+    wanted = tuple(name for name, mark in zip(INPUTS, marks, strict=True) if mark is not None)
+    inputs = dict(zip(INPUTS, values, strict=True))
     gradients = dict(zip(wanted, _compute(text, wanted, inputs | {"grad": grad}), strict=True))
     return tuple(
         gradients.get(name, None if value is None else jnp.zeros_like(value))
@@ -309,7 +310,7 @@ def _fill(
     layer : str
         `Layer.to_text`.
     names : str
-        What the arguments are, of `_INPUTS` and ``grad``, with spaces between.
+        What the arguments are, of `INPUTS` and ``grad``, with spaces between.
     wanted : str
         Names of the inputs whose gradients are wanted; none: infer.
     """
@@ -320,12 +321,11 @@ def _fill(
     if not wanted:
         layers.infer(*inputs, out=results[0][None])
         return
-    is_wanted = [name in wanted.split() for name in _INPUTS]
+    is_wanted = [name in wanted.split() for name in INPUTS]
     gradients = layers.infer_vjp(*inputs, given["grad"][None], wanted=is_wanted)
     for gradient, result in zip(gradients, results, strict=True):
         result[...] = gradient.reshape(result.shape)
 
 
-_INPUTS = ("unary", "image", *Learnable._fields)
 _TARGET = "densefield_mean_field"
 jax.ffi.register_ffi_target(_TARGET, _densefield.jax_handler(_fill), platform="cpu")

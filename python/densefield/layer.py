@@ -254,8 +254,8 @@ def infer_vjp(
         The wanted gradients, each of the shape and dtype of what it belongs to; those of
         `learnable` are NumPy's.
     """
-    inputs = dict(zip(_INPUTS, (unary, image, *learnable), strict=True))
-    names = [name for name, is_wanted in zip(_INPUTS, wanted, strict=True) if is_wanted]
+    inputs = dict(zip(INPUTS, (unary, image, *learnable), strict=True))
+    names = [name for name, is_wanted in zip(INPUTS, wanted, strict=True) if is_wanted]
     totals = {
         name: (zeros_like if name in ("unary", "image") else np.zeros_like)(inputs[name])
         for name in names
@@ -280,8 +280,8 @@ def infer_vjp(
     return list(totals.values())
 
 
-# Names of the gradients, in the order of the inputs.
-_INPUTS = ("unary", "image", *Learnable._fields)
+# Names of what a layer is given, and of the gradients, in this order.
+INPUTS = ("unary", "image", *Learnable._fields)
 
 
 def _flat(layer: Layer, name: str, gradients: Any, size: int) -> Numbers:

@@ -79,7 +79,7 @@ struct PassKernel {
   const T* post;             // [count] scale of what is sliced
   const T* self;             // [count] share of a node's own marginal in its message; or nullptr
   bool is_first;             // of the block's kernels
-  CompatibilityForm kind;
+  CompatibilityForm form;
   const T* compatibility;  // [1], [stride], or [num_labels, stride]: column l' first
 };
 

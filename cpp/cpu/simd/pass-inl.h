@@ -15,7 +15,7 @@ namespace {
 template <typename T, typename R>
 DF_HD void subtract_energy(const PassBlock<T>& block, const PassKernel<T>& kernel, const R& message,
                            T factor, R& score, T* scratch) {
-  switch (kernel.kind) {
+  switch (kernel.form) {
     case CompatibilityForm::scalar: {
       const Vec<T> scale = broadcast(factor * kernel.compatibility[0]);
       fill(score, [&](int v) { return score.get(v) - scale * message.get(v); });

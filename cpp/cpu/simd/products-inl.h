@@ -7,11 +7,11 @@
 namespace densefield::simd {
 namespace {
 
-// to -= table from, for a table in the form `kind`, by columns. `from` is a row in memory.
+// to -= table from, for a table of this form, by columns. `from` is a row in memory.
 template <typename T, typename R>
-DF_HD void subtract_product(CompatibilityForm kind, const T* table, int64_t num_labels,
+DF_HD void subtract_product(CompatibilityForm form, const T* table, int64_t num_labels,
                             const T* from, int64_t stride, R& to) {
-  switch (kind) {
+  switch (form) {
     case CompatibilityForm::scalar: {
       const Vec<T> scale = broadcast(table[0]);
       fill(to, [&](int v) { return to.get(v) - scale * load(from, v); });
@@ -46,7 +46,7 @@ void weight_gradient(const BlockCorners<T>& points, const T* rows, const T* vert
 }
 
 template <typename T>
-double product(int64_t count, const T* values, const T* gradients, CompatibilityForm kind,
+double product(int64_t count, const T* values, const T* gradients, CompatibilityForm form,
                const T* compatibility, int64_t num_labels, T* scratch, int64_t stride) {
   double total = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -58,7 +58,7 @@ double product(int64_t count, const T* values, const T* gradients, Compatibility
     } else {
       Row<T, 0> negative(scratch, stride / kLanes<T>);
       fill(negative, [](int) { return Vec<T>{}; });
-      subtract_product(kind, compatibility, num_labels, value, stride, negative);
+      subtract_product(form, compatibility, num_labels, value, stride, negative);
       for (int v = 0; v < negative.size(); ++v) sum -= negative.get(v) * load(gradient, v);
     }
     total += double(fold_sum(sum)[0]);

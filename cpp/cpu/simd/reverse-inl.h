@@ -78,7 +78,7 @@ struct ChunkReverse {
   DF_HD void slice_grid(const ReversePart<T>& part, RunCursor cursor) const {
     if (part.grad_pre != nullptr && part.forward != nullptr)
       for_grid_rows(part, cursor, part.forward, [&](int64_t p, const R& message) {
-        const R by_message = negative_product(part.kind, part.transposed, later(p), work(1));
+        const R by_message = negative_product(part.form, part.transposed, later(p), work(1));
         part.grad_post[first + p] += dot(by_message, [&](int v) { return message.get(v); });
         if (part.grad_self == nullptr) return;
         const T* q = marginal(p);
@@ -86,7 +86,7 @@ struct ChunkReverse {
       });
     for_grid_rows(part, cursor, part.reversed, [&](int64_t p, R& sum) {
       if (part.grad_pre != nullptr && part.forward != nullptr) {
-        const R by_values = negative_product(part.kind, part.compatibility, marginal(p), work(1));
+        const R by_values = negative_product(part.form, part.compatibility, marginal(p), work(1));
         part.grad_pre[first + p] += dot(by_values, [&](int v) { return sum.get(v); });
       }
       scale(part, p, sum);
@@ -109,11 +109,11 @@ struct ChunkReverse {
   }
 
   // -table from
-  DF_HD R negative_product(CompatibilityForm kind, const T* table, const T* from,
+  DF_HD R negative_product(CompatibilityForm form, const T* table, const T* from,
                            T* storage) const {
     R result = row(storage);
     fill(result, [](int) { return Vec<T>{}; });
-    subtract_product(kind, table, block.num_labels, from, stride(), result);
+    subtract_product(form, table, block.num_labels, from, stride(), result);
     return result;
   }
 
@@ -133,8 +133,8 @@ struct ChunkReverse {
       const int64_t i = first + p;
       const T* weight = part.corners.weight + i * corners;
       const uint16_t* corner = part.corners.corner + i * corners;
-      const R by_values = negative_product(part.kind, part.compatibility, marginal(p), work(0));
-      const R by_message = negative_product(part.kind, part.transposed, later(p), work(1));
+      const R by_values = negative_product(part.form, part.compatibility, marginal(p), work(0));
+      const R by_message = negative_product(part.form, part.transposed, later(p), work(1));
       R sum = row(filtered(p));
       fill(sum, [](int) { return Vec<T>{}; });
       const auto add = [](Vec<T> x, Vec<T> y) { return x + y; };
@@ -193,7 +193,7 @@ struct ChunkReverse {
   // dL/dA(l, l') -= sum over the points of filtered(l) q(l').
   DF_HD void add_compatibility_gradient(const ReversePart<T>& part) const {
     R sum = row(work(2));
-    switch (part.kind) {
+    switch (part.form) {
       case CompatibilityForm::scalar:
       case CompatibilityForm::vector: {
         fill(sum, [](int) { return Vec<T>{}; });
@@ -201,7 +201,7 @@ struct ChunkReverse {
           fill(sum,
                [&](int v) { return sum.get(v) + load(filtered(p), v) * load(marginal(p), v); });
         sum.save(work(2));
-        const bool is_scalar = part.kind == CompatibilityForm::scalar;
+        const bool is_scalar = part.form == CompatibilityForm::scalar;
         for (int64_t l = 0; l < block.num_labels; ++l)
           part.grad_compatibility[is_scalar ? 0 : l] -= double(work(2)[l]);
         return;
@@ -226,7 +226,7 @@ struct ChunkReverse {
     for (int64_t p = 0; p < count; ++p) {
       R to = row(grad(p));
       to.restore(grad(p));
-      subtract_product(part.kind, part.transposed, block.num_labels, filtered(p), stride(), to);
+      subtract_product(part.form, part.transposed, block.num_labels, filtered(p), stride(), to);
       to.save(grad(p));
     }
   }

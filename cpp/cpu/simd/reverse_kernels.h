@@ -22,7 +22,7 @@ struct ReversePart {
   const T* pre;       // [count]
   const T* post;      // [count]
   const T* self;      // [count] or nullptr
-  CompatibilityForm kind;
+  CompatibilityForm form;
   const T* compatibility;      // A: [1], [stride], or [num_labels, stride]: column l' first
   const T* transposed;         // A^T likewise
   double* grad_compatibility;  // in/out: [1], [stride], or [num_labels, stride]: row l first

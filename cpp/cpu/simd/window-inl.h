@@ -189,12 +189,20 @@ void message(const WindowRow<T>& row, int64_t stride, T* out) {
 }
 
 template <typename T>
-void weight_sums(const WindowMerge<T>& row, T* out) {
-  for (int64_t x = 0; x < row.width; x += kLanes<T>) {
+void weight_sums(int64_t width, int64_t num_sources, const T* const* source, T* out) {
+  for (int64_t x = 0; x < width; x += kLanes<T>) {
     Vec<T> sum = {};
-    for (int64_t s = 0; s < row.num_sources; ++s) sum += load_unaligned(row.source[s] + x);
+    for (int64_t s = 0; s < num_sources; ++s) sum += load_unaligned(source[s] + x);
     store_unaligned(out + x, sum);
   }
+}
+
+// A kernel's part in the weights of tap number s for a vector of pixels.
+template <typename T>
+DF_HD Vec<T> merged_weight(const WindowMergeTerm<T>& term, int64_t s, int64_t x) {
+  const Vec<T> weight = term.scale * load_unaligned(term.source[s] + x);
+  if (term.post == nullptr) return weight;
+  return weight * (load_unaligned(term.post + x) * load_unaligned(term.pre[s] + x));
 }
 
 template <typename T>
@@ -203,11 +211,9 @@ void merge_weights(const WindowMerge<T>& row) {
   for (int64_t x = 0; x < row.width; x += kWindowBlock, block += row.num_taps * kWindowBlock)
     for (int64_t s = 0; s < row.num_sources; ++s)
       for (int64_t p = 0; p < kWindowBlock; p += kLanes<T>) {
-        Vec<T> weight = row.scale * load_unaligned(row.source[s] + x + p);
-        if (row.post != nullptr)
-          weight *= load_unaligned(row.post + x + p) * load_unaligned(row.pre[s] + x + p);
-        T* to = block + row.tap[s] * kWindowBlock + p;
-        store_unaligned(to, row.adds ? load_unaligned(to) + weight : weight);
+        Vec<T> sum = merged_weight(row.terms[0], s, x + p);
+        for (int m = 1; m < row.num_terms; ++m) sum += merged_weight(row.terms[m], s, x + p);
+        store_unaligned(block + row.tap[s] * kWindowBlock + p, sum);
       }
 }
 

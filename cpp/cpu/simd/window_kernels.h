@@ -46,18 +46,24 @@ struct WindowTap {
   T* out;                  // at pixel 0
 };
 
-// The weights of one kernel for whole blocks of a grid row, brought from planes of one tap
-// each into the order in which they are used: out = or += scale * post * weight * pre.
+// One kernel's weights for a grid row, in planes of one tap each.
 template <typename T>
-struct WindowMerge {
-  int64_t width;           // pixels of the row
-  int64_t num_sources;     // taps whose neighbours exist
-  const int64_t* tap;      // [num_sources] the place in a block's weights
+struct WindowMergeTerm {
   const T* const* source;  // [num_sources] weight of pixel x in source[s][x]
   const T* const* pre;     // [num_sources] scale of the neighbour of pixel x in pre[s][x]
   const T* post;           // scale of pixel x; nullptr: no scales, `pre` is not read
   T scale;
-  bool adds;
+};
+
+// The weights of several kernels for whole blocks of a grid row, brought into the order in
+// which they are used: out = sum of scale * post * weight * pre.
+template <typename T>
+struct WindowMerge {
+  int64_t width;        // pixels of the row
+  int64_t num_sources;  // taps whose neighbours exist
+  const int64_t* tap;   // [num_sources] the place in a block's weights
+  int num_terms;        // 1 or more
+  const WindowMergeTerm<T>* terms;
   int64_t num_taps;
   T* out;  // [blocks, num_taps, kWindowBlock]
 };
@@ -178,7 +184,7 @@ struct WindowKernels {
   // out[x - begin] = sum over the taps of weight * value row, for whole blocks.
   void (*message)(const WindowRow<T>&, int64_t stride, T* out);
   // out[x] = sum of the weights, for whole blocks.
-  void (*weight_sums)(const WindowMerge<T>&, T* out);
+  void (*weight_sums)(int64_t width, int64_t num_sources, const T* const* source, T* out);
   void (*tap_weights)(const WindowTap<T>&);
   void (*merge_weights)(const WindowMerge<T>&);
   void (*transform)(const WindowTransform<T>&);

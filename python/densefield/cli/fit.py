@@ -91,6 +91,7 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     "--parameters",
     type=click.Choice(PARAMETER_NAMES),
     multiple=True,
+    callback=lambda _ctx, _param, given: given or None,
     help="What is fitted; may be given more than once.  [default: weights and sigmas, and a "
     "compatibility that is not Potts]",
 )
@@ -134,6 +135,7 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
 )
 @click.option(
     "--seed",
+    "rng",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
@@ -172,7 +174,7 @@ def fit(
     images' sizes. Three files, or three folders: cat.jpg goes with cat.npz and cat.png. The
     model's options say where the search starts.
     """
-    settings = {name: options.pop(name) for name in _SEARCH_OPTIONS}
+    search = {name: options.pop(name) for name in _SEARCH_OPTIONS}
     crf = choose_crf(params, options)
     _check_output(output, overwrite)
     try:
@@ -187,24 +189,13 @@ def fit(
     if compatibility is not None:
         crf = _with_compatibility(crf, compatibility, len(train[0].unary))
     result = densefield.fit(
-        crf,
-        *zip(*train, strict=True),
-        loss=settings["loss"],
-        sharpness=settings["sharpness"],
-        mean_over=settings["mean_over"],
-        penalty=settings["penalty"],
-        parameters=settings["parameters"] or None,
-        validation=held_out,
-        patience=settings["patience"],
-        max_steps=settings["max_steps"],
-        ignore_label=settings["ignore_label"],
-        rng=settings["seed"],
-        progress=True,
+        crf, *zip(*train, strict=True), validation=held_out, progress=True, **search
     )
     result.save(output)
     _report(result, output)
 
 
+# What goes to `densefield.fit` as it is; the other options make the model.
 _SEARCH_OPTIONS = (
     "loss",
     "sharpness",
@@ -214,7 +205,7 @@ _SEARCH_OPTIONS = (
     "patience",
     "max_steps",
     "ignore_label",
-    "seed",
+    "rng",
 )
 
 

@@ -54,10 +54,8 @@ def soft_iou(scores: Float64Array, truth: npt.NDArray[np.intp]) -> tuple[float, 
 
     Parameters
     ----------
-    scores : (C, N) array of float64
-        Scores of N labelled nodes, 1 or more.
-    truth : (N,) array of int
-        Labels 0 .. C-1.
+    scores, truth
+        As for `cross_entropy`.
 
     Returns
     -------
@@ -88,10 +86,8 @@ def soft_accuracy(scores: Float64Array, truth: npt.NDArray[np.intp]) -> tuple[fl
 
     Parameters
     ----------
-    scores : (C, N) array of float64
-        Scores of N labelled nodes, 1 or more.
-    truth : (N,) array of int
-        Labels 0 .. C-1.
+    scores, truth
+        As for `cross_entropy`.
 
     Returns
     -------
