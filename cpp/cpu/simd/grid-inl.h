@@ -186,10 +186,105 @@ DF_HD void splat_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t 
   }
 }
 
+// One channel: what is done at the nodes runs along their line in vectors, and points are taken
+// phase by phase, so that none waits for the one before.
+
+// to[i] = factor * from[i]
+template <typename T>
+DF_HD void scale_line(T factor, const T* from, int64_t count, T* to) {
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>)
+    store_unaligned(to + i, factor * load_unaligned(from + i));
+  for (; i < count; ++i) to[i] = factor * from[i];
+}
+
+// to[i] += factor * from[i]
+template <typename T>
+DF_HD void add_line(T factor, const T* from, int64_t count, T* to) {
+  int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>)
+    store_unaligned(to + i, load_unaligned(to + i) + factor * load_unaligned(from + i));
+  for (; i < count; ++i) to[i] += factor * from[i];
+}
+
+// messages [count] of the points of a piece.
+template <typename T>
+DF_HD void slice_single(const GridBlock<T>& grid, const GridRun<T>& run, int64_t skip,
+                        int64_t count, const T* nodes, T* line, T* messages) {
+  const int64_t position = run.position + skip, first = position % grid.step;
+  const int64_t column = position / grid.step - run.position / grid.step;
+  const int64_t length = line_length(grid, position, count);
+  const T* across = nodes + run.node + column;
+  if (grid.num_lines > 1) {
+    scale_line(run.line_weight[0], across, length, line);
+    for (int o = 1; o < grid.num_lines; ++o)
+      add_line(run.line_weight[o], across + grid.line_node[o], length, line);
+    across = line;
+  }
+  if (grid.num_corners == 1) {
+    for (int64_t p = 0; p < count; ++p) messages[p] = across[p];
+    return;
+  }
+  for (int64_t phase = 0; phase < grid.step; ++phase) {
+    const T* weight = grid.corner_weight + 2 * phase;
+    int64_t c = phase < first ? 1 : 0;
+    for (int64_t p = c * grid.step + phase - first; p < count; p += grid.step, ++c)
+      messages[p] = weight[0] * across[c] + weight[1] * across[c + 1];
+  }
+}
+
+// box += the points of a piece, values [count].
+template <typename T>
+DF_HD void splat_single(const GridBlock<T>& grid, const GridRun<T>& run, int64_t skip,
+                        int64_t count, const T* values, T* line, T* box) {
+  const int64_t position = run.position + skip, first = position % grid.step;
+  const int64_t column = position / grid.step - run.position / grid.step;
+  const int64_t length = line_length(grid, position, count);
+  if (grid.num_corners == 1) {
+    line = const_cast<T*>(values);  // only read from here on
+  } else {
+    for (int64_t c = 0; c < length; ++c) line[c] = T(0);
+    for (int64_t phase = 0; phase < grid.step; ++phase) {
+      const T* weight = grid.corner_weight + 2 * phase;
+      int64_t c = phase < first ? 1 : 0;
+      T before = 0;
+      for (int64_t p = c * grid.step + phase - first; p < count; p += grid.step, ++c) {
+        line[c] += weight[0] * values[p] + weight[1] * before;
+        before = values[p];
+      }
+      line[c] += weight[1] * before;
+    }
+  }
+  for (int o = 0; o < grid.num_lines; ++o)
+    add_line(run.line_weight[o], line, length, box + run.slot + grid.line_slot[o] + column);
+}
+
+template <typename T>
+void grid_splat_single(const GridBlock<T>& grid, const T* rows, const T* pre, T* box, T* line) {
+  T values[kPassChunk];
+  for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
+    for (int64_t p = 0; p < count; ++p)
+      values[p] = (pre != nullptr ? pre[i + p] : T(1)) * rows[i + p];
+    splat_single(grid, run, skip, count, values, line, box);
+  });
+}
+
+template <typename T>
+void grid_slice_single(const GridBlock<T>& grid, const T* nodes, const T* post, T scale, T* rows,
+                       T* line) {
+  T messages[kPassChunk];
+  for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
+    slice_single(grid, run, skip, count, nodes, line, messages);
+    for (int64_t p = 0; p < count; ++p)
+      rows[i + p] = (post != nullptr ? scale * post[i + p] : scale) * messages[p];
+  });
+}
+
 template <typename T>
 void grid_splat(const GridBlock<T>& grid, const T* rows, const T* pre, T* box, int64_t stride,
                 T* line) {
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    if constexpr (nv == kSingle) return grid_splat_single(grid, rows, pre, box, line);
     using R = Row<T, nv>;
     for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
       splat_piece<R>(grid, run, skip, count, box + offset, stride, nv, line, [&](int64_t p, int v) {
@@ -204,6 +299,7 @@ template <typename T>
 void grid_slice(const GridBlock<T>& grid, const T* nodes, const T* post, T scale, T* rows,
                 int64_t stride, T* line) {
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    if constexpr (nv == kSingle) return grid_slice_single(grid, nodes, post, scale, rows, line);
     using R = Row<T, nv>;
     for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
       slice_piece<R>(grid, run, skip, count, nodes + offset, stride, nv, line,

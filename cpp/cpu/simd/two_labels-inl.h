@@ -19,6 +19,13 @@ struct BinaryChunk {
     for (int64_t p = 0; p < kPassChunk; p += kLanes<T>) body(p);
   }
 
+  DF_HD void load_score() const {
+    const T* from = block.score + first;
+    if (count == kPassChunk)
+      return for_vectors([&](int64_t p) { store(score + p, load_unaligned(from + p)); });
+    for (int64_t p = 0; p < count; ++p) score[p] = from[p];
+  }
+
   template <int K>
   DF_HD void slice(const BinaryPart<T>& kernel) const {
     const int corners = K > 0 ? K : kernel.corners.num_corners;
@@ -34,14 +41,13 @@ struct BinaryChunk {
   DF_HD void slice_grid(const BinaryPart<T>& kernel, RunCursor cursor) const {
     for_run_pieces(*kernel.grid, cursor, count,
                    [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
-                     slice_piece<Row<T, kSingle>>(
-                         *kernel.grid, run, skip, piece, kernel.vertices, 1, 1, line,
-                         [&](int64_t p, auto value) { message[p0 + p] = value(0); });
+                     slice_single(*kernel.grid, run, skip, piece, kernel.vertices, line,
+                                  message + p0);
                    });
   }
 
   DF_HD void add_message(const BinaryPart<T>& kernel) const {
-    for (int64_t p = 0; p < count; ++p) message[p] *= kernel.post[first + p];
+    product(kernel.post + first, message);
     for_vectors([&](int64_t p) {
       store(score + p, load(score + p) - kernel.coupling * load(message + p));
     });
@@ -66,23 +72,35 @@ struct BinaryChunk {
   template <int K>
   DF_HD void splat(const BinaryPart<T>& kernel) const {
     const int corners = K > 0 ? K : kernel.corners.num_corners;
+    scaled_score(kernel);
     for (int64_t p = 0; p < count; ++p) {
       const int64_t entry = (first + p) * corners;
       Row<T, kSingle> value(nullptr, 1);
-      value.set(0, kernel.pre[first + p] * score[p]);
+      value.set(0, message[p]);
       splat_point(kernel.corners.weight + entry, kernel.corners.corner + entry, corners, value,
                   kernel.sums, 1);
     }
   }
 
   DF_HD void splat_grid(const BinaryPart<T>& kernel, RunCursor cursor) const {
-    for_run_pieces(
-        *kernel.grid, cursor, count,
-        [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
-          splat_piece<Row<T, kSingle>>(
-              *kernel.grid, run, skip, piece, kernel.sums, 1, 1, line,
-              [&](int64_t p, int) { return kernel.pre[first + p0 + p] * score[p0 + p]; });
-        });
+    scaled_score(kernel);
+    for_run_pieces(*kernel.grid, cursor, count,
+                   [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+                     splat_single(*kernel.grid, run, skip, piece, message + p0, line, kernel.sums);
+                   });
+  }
+
+  // message = pre * score
+  DF_HD void scaled_score(const BinaryPart<T>& kernel) const {
+    for_vectors([&](int64_t p) { store(message + p, load(score + p)); });
+    product(kernel.pre + first, message);
+  }
+  // values *= factor, which has `count` elements.
+  DF_HD void product(const T* factor, T* values) const {
+    if (count == kPassChunk)
+      return for_vectors(
+          [&](int64_t p) { store(values + p, load_unaligned(factor + p) * load(values + p)); });
+    for (int64_t p = 0; p < count; ++p) values[p] *= factor[p];
   }
 };
 
@@ -93,7 +111,7 @@ void binary_pass(const BinaryBlock<T>& block) {
   T line[kLineRows];
   for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) {
     const BinaryChunk<T> chunk{block, first, count, score, message, line};
-    for (int64_t p = 0; p < count; ++p) score[p] = block.score[first + p];
+    chunk.load_score();
     for (int m = 0; m < block.num_kernels; ++m) {
       const BinaryPart<T>& kernel = block.kernels[m];
       if (kernel.vertices == nullptr) continue;
