@@ -75,8 +75,9 @@ def run_groups(names: Iterable[str], settings: Settings) -> results_file.Run:
                         f"{item.peak_above_input_mb:.0f} MB above its {item.input_mb:.0f} MB input"
                     )
                 case Comparison():
-                    rows = measure(item, settings, by_threads)
+                    rows, left_out = measure(item, settings, by_threads)
                     run.rows += rows
+                    run.skipped += left_out
                     print(tables.case_text([row.as_json() for row in rows]), flush=True)
         print(f"\n({name}: {time.perf_counter() - start:.0f} s)", flush=True)
     return run

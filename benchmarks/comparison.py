@@ -59,7 +59,8 @@ class Comparison:
     cost: Cost | None = None
     error_of: str = ""  # what is compared with what; empty where nothing can be
     baseline: str = ""  # the contender that ratios and equal labels refer to
-    less: str = ""  # the contender whose time is taken off everyone else's, and who gets no line
+    # The contender whose time is taken off everyone else's, round by round, and who gets no line.
+    less: str = ""
     note: str = ""
 
 
@@ -144,8 +145,11 @@ def measure(
     comparison: Comparison,
     settings: Settings,
     peaks: dict[int, Peak],
-) -> list[Row]:
-    """Measure one comparison: errors first, then the times in turns."""
+) -> tuple[list[Row], list[Skipped]]:
+    """Measure one comparison: errors first, then the times in turns.
+
+    Left out is what took no longer than what is taken off it.
+    """
     contenders = comparison.contenders
     errors: dict[str, float] = {}
     for contender in contenders:  # threads do not change the answer
@@ -154,21 +158,28 @@ def measure(
     answers: dict[str, Array] = {}
     runs = {str(i): _keeping_labels(contender, answers) for i, contender in enumerate(contenders)}
     timings = take_turns(runs, rounds=settings.rounds)
-    medians = {c.key: timings[str(index)].median for index, c in enumerate(contenders)}
-    rows = []
-    for index, contender in enumerate(contenders):
+    of_key = {c.key: timings[str(index)] for index, c in enumerate(contenders)}
+    medians = {key: timing.median for key, timing in of_key.items()}
+    rows: list[Row] = []
+    left_out: list[Skipped] = []
+    for contender in contenders:
         if contender.name == comparison.less:
             continue
-        timing = timings[str(index)]
-        median = timing.median - medians.get((comparison.less, contender.threads), 0.0)
+        timing = of_key[contender.key]
+        if comparison.less:
+            timing = timing.less(of_key[comparison.less, contender.threads])
+            if timing.median <= 0:
+                reason = f"no slower than {comparison.less}: the machine was not quiet"
+                left_out.append(Skipped(comparison.case, contender.name, reason))
+                continue
         row = Row(
             case=comparison.case,
             input=comparison.input,
             size=comparison.size,
             contender=contender.name,
             threads=contender.threads,
-            median_ms=1e3 * median,
-            iqr_percent=timing.iqr_percent * timing.median / median,
+            median_ms=1e3 * timing.median,
+            iqr_percent=timing.iqr_percent,
             rounds=settings.rounds,
             calls_per_sample=timing.calls_per_sample,
             error=errors.get(contender.name),
@@ -178,7 +189,7 @@ def measure(
         _add_cost(row, comparison.cost, peaks)
         _add_ratio(row, comparison.baseline, medians, answers)
         rows.append(row)
-    return rows
+    return rows, left_out
 
 
 def _add_ratio(

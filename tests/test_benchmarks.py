@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def small_run() -> results_file.Run:
         "group/task", "input", {"points": 7}, contenders, costs.Cost(100, 10), "what", "theirs"
     )
     run = results_file.Run(QUICK, list(PEAKS.values()))
-    run.rows = measure(comparison, QUICK, PEAKS)
+    run.rows, _ = measure(comparison, QUICK, PEAKS)
     run.memory = [MemoryUse("memory/task", "ours", {"points": 7}, 1.5, 2.5)]
     run.skipped = [Skipped("group", "absent", "it is not installed")]
     return run
@@ -95,6 +97,11 @@ class TestTiming:
     def test_no_rounds_are_refused(self) -> None:
         with pytest.raises(ValueError, match="rounds must be 1 or more, got 0"):
             take_turns({}, rounds=0)
+
+    def test_what_is_taken_off_is_taken_off_round_by_round(self) -> None:
+        longer = Timing((5.0, 9.0, 2.0), 3).less(Timing((1.0, 6.0, 3.0), 1))
+        assert longer == Timing((4.0, 3.0, -1.0), 3)
+        assert longer.median == 3.0
 
 
 class TestCosts:
@@ -195,6 +202,21 @@ class TestRows:
     def test_equal_labels_are_counted(self) -> None:
         assert small_run().rows[1].labels_equal == 0.5
 
+    def test_what_takes_no_longer_than_what_is_taken_off_is_left_out(self) -> None:
+        def wait() -> None:
+            time.sleep(2e-3)
+
+        def measured(ours: Callable[[], None], copy: Callable[[], None]) -> Any:
+            contenders = [Contender("ours", 1, ours), Contender("copy", 1, copy)]
+            return measure(Comparison("group/task", "", {}, contenders, less="copy"), QUICK, PEAKS)
+
+        rows, left_out = measured(lambda: None, wait)
+        assert rows == []
+        assert left_out[0].reason.startswith("no slower than copy")
+        rows, left_out = measured(wait, lambda: None)
+        assert [row.contender for row in rows] == ["ours"]
+        assert left_out == []
+
 
 class TestResultsFile:
     def test_a_run_fits_the_schema(self) -> None:
@@ -236,7 +258,9 @@ class TestGroups:
             elif isinstance(item, MemoryUse):
                 run.memory.append(item)
             else:
-                run.rows += measure(item, QUICK, PEAKS)
+                rows, left_out = measure(item, QUICK, PEAKS)
+                run.rows += rows
+                run.skipped += left_out
         assert run.rows or run.memory or run.skipped
         check(run.as_json())
         # What has an error is near the exact sum: half of everything wrong would be above this.

@@ -6,12 +6,15 @@
 
 namespace densefield {
 
+DF_HD float square_root_of(float x) { return __builtin_sqrtf(x); }
+DF_HD double square_root_of(double x) { return __builtin_sqrt(x); }
+
 // The scale of one node from n = (K 1)_i: 1 / (n + 1e-20) or its square root. The constant
 // is below the smallest n that a lattice or a window can give; it keeps n = 0 finite.
 template <typename T>
 DF_HD T normalization_scale(T n, bool square_root) {
   const T inverse = T(1) / (n + T(1e-20));
-  return square_root ? T(__builtin_sqrt(double(inverse))) : inverse;
+  return square_root ? square_root_of(inverse) : inverse;
 }
 
 // What a kernel's two scales of one node are made of: s = normalization_scale(n) at most twice,

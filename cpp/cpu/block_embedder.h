@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../core/embed.h"
@@ -159,7 +161,8 @@ class BlockEmbedder {
       E* plane = feature_.data() + (num_axes + c) * kChunk + at;
       const T* from = &features_.values.at(c, node);
       const int64_t stride = features_.values.node_stride;
-      for (int64_t p = 0; p < count; ++p) plane[p] = E(from[p * stride]) / sigma;
+      for (int64_t p = 0; p < count; ++p) plane[p] = E(from[p * stride]);
+      for (int64_t p = 0; p < count; ++p) plane[p] /= sigma;  // by vectors
     }
   }
 
@@ -172,6 +175,7 @@ class BlockEmbedder {
                               cell_.data(), rank_.data(),
                               corners_.has_table() ? subset_.data() : nullptr});
     store_weights(point, count);
+    store_ranks(point, count);
     pack_cells(count);
     for (int64_t p = 0; p < count; ++p) {
       const int64_t entry = (point + p) * (dim_ + 1);
@@ -184,20 +188,45 @@ class BlockEmbedder {
   }
 
   void store_weights(int64_t point, int64_t count) {
-    bool is_valid = true;
-    for (int i = 0; i <= dim_; ++i) {
-      const E* weight = weight_.data() + i * kChunk;
-      const I* rank = rank_.data() + i * kChunk;
-      T* to = lattice_.weight.data() + point * (dim_ + 1) + i;
-      uint8_t* rank_to = lattice_.rank.data() + point * (dim_ + 1) + i;
+    const int64_t corners = dim_ + 1;
+    T* to = lattice_.weight.data() + point * corners;
+    if constexpr (std::is_same_v<T, E>) {
+      simd::kernels<T>().pack_rows(weight_.data(), kChunk, count, corners, to);
+    } else {
+      for (int64_t i = 0; i < corners; ++i)
+        for (int64_t p = 0; p < count; ++p)
+          to[p * corners + i] = static_cast<T>(weight_[i * kChunk + p]);
+    }
+  }
+
+  // A byte each, up to eight put together before they are stored.
+  void store_ranks(int64_t point, int64_t count) {
+    constexpr int64_t kTogether = 8;
+    const int64_t corners = dim_ + 1;
+    uint8_t* to = lattice_.rank.data() + point * corners;
+    std::make_unsigned_t<I> largest = 0;
+    for (int64_t first = 0; first < corners; first += kTogether) {
+      const int64_t num_bytes = std::min(kTogether, corners - first);
+      uint64_t bytes[kChunk] = {};
+      for (int64_t i = 0; i < num_bytes; ++i) {
+        const I* rank = rank_.data() + (first + i) * kChunk;
+        for (int64_t p = 0; p < count; ++p) {
+          const auto value = static_cast<std::make_unsigned_t<I>>(rank[p]);
+          largest = std::max(largest, value);
+          bytes[p] |= static_cast<uint64_t>(value & 0xFF) << (8 * i);
+        }
+      }
       for (int64_t p = 0; p < count; ++p) {
-        to[p * (dim_ + 1)] = static_cast<T>(weight[p]);
-        rank_to[p * (dim_ + 1)] = static_cast<uint8_t>(rank[p]);
-        is_valid &= rank[p] >= 0 && rank[p] <= dim_;
+        // All eight where the next points' come behind and replace what is too much.
+        if (corners <= kTogether && p * corners + kTogether <= count * corners)
+          std::memcpy(to + p * corners, bytes + p, kTogether);
+        else
+          std::memcpy(to + p * corners + first, bytes + p, static_cast<size_t>(num_bytes));
       }
     }
     // Only if another thread wrote NaN into the features after they were checked.
-    if (!is_valid) fail_value("features changed while the lattice was built");
+    if (largest > static_cast<std::make_unsigned_t<I>>(dim_))
+      fail_value("features changed while the lattice was built");
   }
 
   void pack_cells(int64_t count) {

@@ -269,7 +269,7 @@ Kernels<T> make_kernels(decltype(Kernels<T>::embed) embed) {
   return {embed,           &splat<T>,       &slice<T>,           &join_rows<T>,
           &spread_rows<T>, &blur_chains<T>, &grid_splat<T>,      &grid_slice<T>,
           &add_rows<T>,    &filter_line<T>, &mean_field_pass<T>, &binary_pass<T>,
-          &load_rows<T>,   &store_rows<T>};
+          &load_rows<T>,   &pack_rows<T>,   &store_rows<T>};
 }
 
 }  // namespace

@@ -154,6 +154,9 @@ struct Kernels {
   // rows[i][c] = from[c * channel_stride + i]; `padding` behind the last channel.
   void (*load_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
                     T padding, T* rows, int64_t stride);
+  // to[i * num_channels + c] = from[c * channel_stride + i]
+  void (*pack_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
+                    T* to);
   // to[c * channel_stride + i] = rows[i][c]
   void (*store_rows)(const T* rows, int64_t stride, int64_t count, int64_t num_channels, T* to,
                      int64_t channel_stride);

@@ -57,6 +57,25 @@ void load_rows(const T* from, int64_t channel_stride, int64_t count, int64_t num
   }
 }
 
+// to[i * num_channels + c] = from[c * channel_stride + i]: rows without padding.
+template <typename T>
+void pack_rows(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels, T* to) {
+  constexpr int64_t kTile = kLanes<T>;
+  int64_t i = 0;
+  // A short row is stored as a whole vector; the next rows replace what was too much.
+  if (num_channels <= kTile)
+    for (; (i + kTile - 1) * num_channels + kTile <= count * num_channels; i += kTile) {
+      Vec<T> tile[kTile] = {};
+      for (int64_t c = 0; c < num_channels; ++c)
+        tile[c] = load_unaligned(from + c * channel_stride + i);
+      transpose_tile(tile);
+      for (int64_t k = 0; k < kTile; ++k) store_unaligned(to + (i + k) * num_channels, tile[k]);
+    }
+  for (; i < count; ++i)
+    for (int64_t c = 0; c < num_channels; ++c)
+      to[i * num_channels + c] = from[c * channel_stride + i];
+}
+
 // to[c * channel_stride + i] = rows[i][c]
 template <typename T>
 void store_rows(const T* rows, int64_t stride, int64_t count, int64_t num_channels, T* to,

@@ -37,6 +37,11 @@ class Timing:
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return 100 * (high - low) / self.median
 
+    def less(self, other: Timing) -> Timing:
+        """Return what each round took longer than the other's; noise can make it negative."""
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return Timing(tuple(own - its for own, its in pairs), self.calls_per_sample)
+
 
 def take_turns(
     runs: Mapping[str, Callable[[], Any]],
