@@ -81,6 +81,15 @@ class CudaBackend final : public Backend<T> {
     cuda::diagonal(memory_, as_cuda(lattice), out);
   }
 
+  std::unique_ptr<UpdateScratch<T>> make_update_scratch(const NodeLayout& layout,
+                                                        int64_t num_channels, size_t num_kernels,
+                                                        bool keeps_marginals) const override {
+    const int64_t num_nodes = layout.num_nodes();
+    auto scratch =
+        std::make_unique<CudaUpdateScratch<T>>(memory_, num_nodes, num_channels, num_kernels);
+    if (!keeps_marginals) scratch->marginals = Buffer<T>(memory_, num_nodes * num_channels);
+    return scratch;
+  }
   T mean_field_pass(const MeanFieldPass<T>& pass) const override {
     return cuda::mean_field_pass(memory_, pass);
   }
@@ -97,10 +106,23 @@ class CudaBackend final : public Backend<T> {
   }
   void apply_window(const WindowTable<T>& table, const T* rows, int64_t num_channels,
                     bool transpose, T* out) const override {
-    cuda::apply_window(memory_, as_cuda(table), rows, num_channels, transpose, out);
+    CellRows<T> cells = make_cell_rows(memory_, as_cuda(table), num_channels);
+    cuda::apply_window(memory_, as_cuda(table), rows, num_channels, transpose, cells, out);
   }
   void window_diagonal(const WindowTable<T>& table, T* out) const override {
     cuda::window_diagonal(memory_, as_cuda(table), true, out);
+  }
+  std::unique_ptr<UpdateScratch<T>> make_window_scratch(
+      std::span<const std::shared_ptr<const WindowTable<T>>> tables, const NodeLayout& layout,
+      int64_t num_labels) const override {
+    const int64_t num_nodes = layout.num_nodes();
+    auto scratch =
+        std::make_unique<CudaUpdateScratch<T>>(memory_, num_nodes, num_labels, tables.size());
+    if (tables.empty()) return scratch;
+    const auto others = static_cast<int64_t>(tables.size() - 1);
+    if (others > 0) scratch->messages = Buffer<T>(memory_, others * num_nodes * num_labels);
+    scratch->cells = make_cell_rows(memory_, as_cuda(*tables[0]), num_labels);
+    return scratch;
   }
   T window_pass(const WindowPass<T>& pass) const override {
     return cuda::window_pass(memory_, pass);

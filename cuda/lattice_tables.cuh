@@ -93,10 +93,9 @@ class CudaVertexRows final : public VertexRows<T> {
         segments(memory, lattice.lists.num_segments * channels) {}
 
   const int64_t num_channels;
-  Buffer<T> values;     // [M, C]
-  Buffer<T> spare;      // [M, C]
-  Buffer<T> segments;   // [segments, C] sums of the lists' pieces
-  Buffer<T> marginals;  // [N, C] of an inference that nobody asks for them; else empty
+  Buffer<T> values;    // [M, C]
+  Buffer<T> spare;     // [M, C]
+  Buffer<T> segments;  // [segments, C] sums of the lists' pieces
 };
 
 template <typename T>

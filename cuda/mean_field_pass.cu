@@ -12,31 +12,19 @@ std::vector<UpdateMessage<T>> messages_of(const MeanFieldPass<T>& pass) {
   if (!pass.has_messages) return messages;
   for (std::size_t m = 0; m < pass.kernels.size(); ++m) {
     const LatticeKernel<T>& kernel = pass.kernels[m];
-    const CudaLattice<T>& lattice = as_cuda(*kernel.lattice);
-    messages.push_back({as_cuda(*pass.vertices[m]).values.data(), lattice.weight.data(),
-                        lattice.corner.data(), lattice.corners, kernel.post.data(),
+    messages.push_back({message_of(as_cuda(*kernel.lattice), *pass.vertices[m], kernel.post),
                         kernel.self.data(), pass.compatibility[m].form,
                         pass.compatibility[m].values.data()});
   }
   return messages;
 }
 
-// Where the marginals go if the caller keeps none: with the first kernel's vertices, so that
-// they are allocated before the first update only; without kernels, for this pass.
-template <typename T>
-T* marginals_of(DeviceMemory& memory, const MeanFieldPass<T>& pass, Buffer<T>& temporary) {
-  if (pass.marginals != nullptr) return pass.marginals;
-  Buffer<T>& buffer = pass.vertices.empty() ? temporary : as_cuda(*pass.vertices[0]).marginals;
-  if (buffer.is_empty()) buffer = Buffer<T>(memory, pass.layout->num_nodes() * pass.num_labels);
-  return buffer.data();
-}
-
 }  // namespace
 
 template <typename T>
 T mean_field_pass(DeviceMemory& memory, const MeanFieldPass<T>& pass) {
-  Buffer<T> temporary;
-  T* marginals = marginals_of(memory, pass, temporary);
+  CudaUpdateScratch<T>& scratch = as_cuda(*pass.scratch);
+  T* const marginals = pass.marginals != nullptr ? pass.marginals : scratch.marginals.data();
   Update<T> update{};
   update.num_nodes = pass.layout->num_nodes();
   update.num_labels = pass.num_labels;
@@ -45,7 +33,7 @@ T mean_field_pass(DeviceMemory& memory, const MeanFieldPass<T>& pass) {
   update.previous = pass.previous;
   // Scores take the place of the last marginals, which nothing reads.
   (pass.wants_scores ? update.scores : update.marginals) = marginals;
-  const T change = run_update(memory, update, messages_of(pass), pass.wants_change);
+  const T change = run_update(memory, update, messages_of(pass), pass.wants_change, scratch);
   if (pass.result != nullptr) store_rows<T>(memory, marginals, *pass.result);
   if (pass.splats)
     for (std::size_t m = 0; m < pass.kernels.size(); ++m)

@@ -95,4 +95,14 @@ DeviceView<T> bring_to_device(DeviceMemory& memory, NodeView<const T> from);
 template <typename T>
 void bring_to_host(const DeviceMemory& memory, const T* from, NodeView<T> to);
 
+// Calls write(view) with the caller's own array if it lies on the device, else with planes that
+// are then copied to it.
+template <typename T, typename Write>
+void write_on_device(DeviceMemory& memory, const NodeView<T>& to, Write write) {
+  if (device_of(to.data) >= 0) return write(to);
+  Buffer<T> planes(memory, to.num_nodes * to.num_channels);
+  write(NodeView<T>{planes.data(), to.num_nodes, to.num_channels, 1, to.num_nodes});
+  bring_to_host<T>(memory, planes.data(), to);
+}
+
 }  // namespace densefield::cuda

@@ -63,12 +63,6 @@ LaunchShape tiles_of(int64_t num_nodes) {
   return {dim3(static_cast<unsigned>((num_nodes + kTile - 1) / kTile)), dim3(kTile, kTileLines)};
 }
 
-template <typename T>
-void store_on_device(const DeviceMemory& memory, const T* rows, const NodeView<T>& to) {
-  launch("store_rows_kernel", store_rows_kernel<T>, tiles_of(to.num_nodes), memory.stream(), rows,
-         to.num_nodes, to.num_channels, to.channel_stride, to.node_stride, to.data);
-}
-
 }  // namespace
 
 std::shared_ptr<const CudaLayout> make_layout(const DeviceMemory& memory, const Grid& grid,
@@ -99,10 +93,11 @@ void load_rows(DeviceMemory& memory, NodeView<const T> from, T* rows) {
 template <typename T>
 void store_rows(DeviceMemory& memory, const T* rows, NodeView<T> to) {
   if (to.num_nodes * to.num_channels == 0) return;
-  if (device_of(to.data) >= 0) return store_on_device(memory, rows, to);
-  Buffer<T> planes(memory, to.num_nodes * to.num_channels);
-  store_on_device<T>(memory, rows, {planes.data(), to.num_nodes, to.num_channels, 1, to.num_nodes});
-  bring_to_host(memory, planes.data(), to);
+  write_on_device(memory, to, [&](const NodeView<T>& view) {
+    launch("store_rows_kernel", store_rows_kernel<T>, tiles_of(view.num_nodes), memory.stream(),
+           rows, view.num_nodes, view.num_channels, view.channel_stride, view.node_stride,
+           view.data);
+  });
 }
 
 #define DF_INSTANTIATE(T)                                        \

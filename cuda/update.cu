@@ -103,8 +103,8 @@ __global__ void update_kernel(Update<T> update, T* working) {
       else
         score[c] = -update.unary[first + c];
     }
-    for (int m = 0; m < update.num_messages; ++m)
-      subtract_message(update, update.message[m], i, mask, score, scratch);
+    for (int m = 0; m < update.messages.count; ++m)
+      subtract_message(update, update.messages.message[m], i, mask, score, scratch);
     if (update.scores != nullptr)
       for (int64_t c = threadIdx.x; c < labels; c += blockDim.x)
         update.scores[first + c] = score[c];
@@ -118,24 +118,35 @@ __global__ void update_kernel(Update<T> update, T* working) {
   if (threadIdx.x == 0) atomicMax(update.change, bits_of_size(change));
 }
 
+constexpr int64_t kShared = 48 << 10;  // bytes that every device gives without asking
+
+// Of what a group works in.
 template <typename T>
-void launch_update(DeviceMemory& memory, const Update<T>& update) {
-  constexpr int64_t kShared = 48 << 10;  // bytes that every device gives without asking
+int64_t group_bytes(int64_t num_labels) {
+  return 2 * num_labels * static_cast<int64_t>(sizeof(T));
+}
+
+// Without enough shared memory, for thousands of labels: so few groups that their rows fit memory.
+constexpr unsigned kWorkingGroups = 4, kWorkingBlocks = 64;
+template <typename T>
+int64_t working_size(int64_t num_labels) {
+  if (group_bytes<T>(num_labels) <= kShared) return 0;
+  return int64_t{kWorkingGroups} * kWorkingBlocks * 2 * num_labels;
+}
+
+template <typename T>
+void launch_update(DeviceMemory& memory, const Update<T>& update, Buffer<T>& working) {
   constexpr unsigned kBlocksAtMost = 65536;
   LaunchShape shape = group_each(update.num_nodes, update.num_labels);
-  const int64_t group_bytes = 2 * update.num_labels * static_cast<int64_t>(sizeof(T));
-  const int64_t fitting = kShared / group_bytes;
-  Buffer<T> working;
-  if (fitting == 0) {  // thousands of labels
-    constexpr unsigned kGroups = 4, kBlocks = 64;
-    shape.block.y = kGroups;
-    shape.grid.x = kBlocks;
-    working = Buffer<T>(memory, int64_t{kGroups} * kBlocks * 2 * update.num_labels);
+  if (!working.is_empty()) {
+    shape.block.y = kWorkingGroups;
+    shape.grid.x = kWorkingBlocks;
   } else {
+    const int64_t bytes = group_bytes<T>(update.num_labels), fitting = kShared / bytes;
     if (fitting < shape.block.y) shape.block.y = static_cast<unsigned>(fitting);
     const int64_t blocks = (update.num_nodes + shape.block.y - 1) / shape.block.y;
     shape.grid.x = static_cast<unsigned>(std::min<int64_t>(blocks, kBlocksAtMost));
-    shape.shared_bytes = static_cast<std::size_t>(shape.block.y * group_bytes);
+    shape.shared_bytes = static_cast<std::size_t>(shape.block.y * bytes);
   }
   launch("update_kernel", update_kernel<T>, shape, memory.stream(), update, working.data());
 }
@@ -153,43 +164,32 @@ T download_change(DeviceMemory& memory, const Buffer<unsigned long long>& change
 }  // namespace
 
 template <typename T>
-T run_update(DeviceMemory& memory, Update<T> update, const std::vector<UpdateMessage<T>>& messages,
-             bool wants_change) {
-  if (update.num_nodes * update.num_labels == 0) return T(0);
-  constexpr std::size_t kMost = Update<T>::kMaxMessages;
-  Buffer<T> scratch;  // scores between two kernels
-  std::size_t next = 0;
-  const auto take_messages = [&] {
-    update.num_messages = static_cast<int>(std::min(kMost, messages.size() - next));
-    std::copy_n(messages.begin() + static_cast<std::ptrdiff_t>(next), update.num_messages,
-                update.message);
-    next += static_cast<std::size_t>(update.num_messages);
-  };
-  Update<T> last = update;
-  while (messages.size() - next > kMost) {
-    if (scratch.is_empty()) scratch = Buffer<T>(memory, update.num_nodes * update.num_labels);
-    take_messages();
-    update.scores = scratch.data();
-    update.marginals = nullptr;
-    launch_update(memory, update);
-    update.start = last.start = scratch.data();
-  }
-  take_messages();
-  last.num_messages = update.num_messages;
-  std::copy_n(update.message, update.num_messages, last.message);
-  Buffer<unsigned long long> change;
-  if (wants_change) {
-    change = Buffer<unsigned long long>(memory, 1);
-    clear(memory, change);
-    last.change = change.data();
-  }
-  launch_update(memory, last);
-  return wants_change ? download_change<T>(memory, change) : T(0);
+CudaUpdateScratch<T>::CudaUpdateScratch(DeviceMemory& memory, int64_t num_nodes,
+                                        int64_t num_channels, std::size_t num_kernels)
+    : change(memory, 1) {
+  if (num_kernels > MessageBatch<UpdateMessage<T>>::kMost)
+    scores = Buffer<T>(memory, num_nodes * num_channels);
+  if (working_size<T>(num_channels) > 0) working = Buffer<T>(memory, working_size<T>(num_channels));
 }
 
-template float run_update(DeviceMemory&, Update<float>, const std::vector<UpdateMessage<float>>&,
-                          bool);
-template double run_update(DeviceMemory&, Update<double>, const std::vector<UpdateMessage<double>>&,
-                           bool);
+template <typename T>
+T run_update(DeviceMemory& memory, Update<T> update, const std::vector<UpdateMessage<T>>& messages,
+             bool wants_change, CudaUpdateScratch<T>& scratch) {
+  if (update.num_nodes * update.num_labels == 0) return T(0);
+  if (wants_change) {
+    clear(memory, scratch.change);
+    update.change = scratch.change.data();
+  }
+  run_in_batches(update, messages, scratch.scores.data(),
+                 [&](const Update<T>& part) { launch_update(memory, part, scratch.working); });
+  return wants_change ? download_change<T>(memory, scratch.change) : T(0);
+}
+
+#define DF_INSTANTIATE(T)                                                                     \
+  template class CudaUpdateScratch<T>;                                                        \
+  template T run_update(DeviceMemory&, Update<T>, const std::vector<UpdateMessage<T>>&, bool, \
+                        CudaUpdateScratch<T>&);
+DF_INSTANTIATE(float)
+DF_INSTANTIATE(double)
 
 }  // namespace densefield::cuda

@@ -3,31 +3,31 @@
 #pragma once
 
 #include "densefield/compatibility_form.h"
-#include "memory.cuh"
+#include "update_messages.cuh"
+#include "update_scratch.cuh"
 
 namespace densefield::cuda {
 
 // The message of one kernel and what is done with it.
 template <typename T>
-struct UpdateMessage {
-  const T* values;        // [M, L] on the vertices; [N, L] messages where there are no corners
-  const T* weight;        // [N, corners] or nullptr
-  const int32_t* corner;  // [N, corners] or nullptr
-  int corners;
-  const T* post;  // [N] or nullptr: 1
+struct UpdateMessage : KernelMessage<T> {
   const T* self;  // [N] or nullptr: the message keeps the node's own share
   CompatibilityForm form;
   const T* table;  // [1], [L] or [L, L] by columns
+
+  template <typename Visit>
+  void for_pointers(Visit visit) const {
+    KernelMessage<T>::for_pointers(visit);
+    visit(self);
+    visit(table);
+  }
 };
 
 template <typename T>
 struct Update {
-  static constexpr int kMaxMessages = 4;  // more are done in several kernels
-
   int64_t num_nodes;
   int64_t num_labels;
-  int num_messages;
-  UpdateMessage<T> message[kMaxMessages];
+  MessageBatch<UpdateMessage<T>> messages;
   const T* unary;     // [N, L]
   const T* energy;    // [N, L] of other operators; or nullptr
   const T* start;     // [N, L] scores so far, instead of the two; or nullptr
@@ -37,16 +37,17 @@ struct Update {
   // Bits of the largest |change| of a marginal; or nullptr. They order as the numbers do.
   unsigned long long* change;
 
+  Update as_far_as_scores(T* to) const {
+    Update part = *this;
+    part.scores = to;
+    part.marginals = nullptr;
+    part.change = nullptr;
+    return part;
+  }
+
   template <typename Visit>
   void for_pointers(Visit visit) const {
-    for (int m = 0; m < num_messages; ++m) {
-      visit(message[m].values);
-      visit(message[m].weight);
-      visit(message[m].corner);
-      visit(message[m].post);
-      visit(message[m].self);
-      visit(message[m].table);
-    }
+    messages.for_pointers(visit);
     visit(unary);
     visit(energy);
     visit(start);
@@ -57,10 +58,10 @@ struct Update {
   }
 };
 
-// Runs the update of any number of messages: `update` holds all but those, `scratch` [N, L] is
-// needed for more than kMaxMessages. Returns the change where asked for, else 0.
+// Runs the update for any number of messages, which `update` does not hold yet. Returns the change
+// where asked for, else 0.
 template <typename T>
 T run_update(DeviceMemory& memory, Update<T> update, const std::vector<UpdateMessage<T>>& messages,
-             bool wants_change);
+             bool wants_change, CudaUpdateScratch<T>& scratch);
 
 }  // namespace densefield::cuda

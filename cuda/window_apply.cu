@@ -248,23 +248,30 @@ void pass_messages(DeviceMemory& memory, const CudaWindowTable<T>& table, const 
 }
 
 template <typename T>
+CellRows<T> make_cell_rows(DeviceMemory& memory, const CudaWindowTable<T>& table,
+                           int64_t num_channels) {
+  if (table.cells.cell_size == 1) return {};
+  const int64_t size = table.num_cells() * num_channels;
+  return {Buffer<T>(memory, size), Buffer<T>(memory, size)};
+}
+
+template <typename T>
 void apply_window(DeviceMemory& memory, const CudaWindowTable<T>& table, const T* rows,
-                  int64_t num_channels, bool transpose, T* out) {
+                  int64_t num_channels, bool transpose, CellRows<T>& cells, T* out) {
   if (table.cells.cell_size == 1)
     return pass_messages(memory, table, rows, num_channels, transpose, out);
   // K~ = diag(post) U K D diag(pre): D means over cells, U interpolates between them.
   if (num_channels == 0) return;
-  const int64_t elements = table.num_cells() * num_channels;
-  Buffer<T> cells(memory, elements), messages(memory, elements);
+  T *const values = cells.values.data(), *const messages = cells.messages.data();
   if (transpose)
-    upsample_transpose(memory, table.cells, rows, table.post.data(), num_channels, cells.data());
+    upsample_transpose(memory, table.cells, rows, table.post.data(), num_channels, values);
   else
-    pool(memory, table.cells, rows, table.pre.data(), num_channels, cells.data());
-  pass_messages(memory, table, cells.data(), num_channels, transpose, messages.data());
+    pool(memory, table.cells, rows, table.pre.data(), num_channels, values);
+  pass_messages<T>(memory, table, values, num_channels, transpose, messages);
   if (transpose)
-    pool_transpose(memory, table.cells, messages.data(), table.pre.data(), num_channels, out);
+    pool_transpose<T>(memory, table.cells, messages, table.pre.data(), num_channels, out);
   else
-    upsample(memory, table.cells, messages.data(), table.post.data(), num_channels, out);
+    upsample<T>(memory, table.cells, messages, table.post.data(), num_channels, out);
 }
 
 template <typename T>
@@ -279,8 +286,9 @@ void window_diagonal(DeviceMemory& memory, const CudaWindowTable<T>& table, bool
 #define DF_INSTANTIATE(T)                                                                        \
   template void pass_messages(DeviceMemory&, const CudaWindowTable<T>&, const T*, int64_t, bool, \
                               T*);                                                               \
+  template CellRows<T> make_cell_rows(DeviceMemory&, const CudaWindowTable<T>&, int64_t);        \
   template void apply_window(DeviceMemory&, const CudaWindowTable<T>&, const T*, int64_t, bool,  \
-                             T*);                                                                \
+                             CellRows<T>&, T*);                                                  \
   template void window_diagonal(DeviceMemory&, const CudaWindowTable<T>&, bool, T*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

@@ -14,22 +14,22 @@ T window_pass(DeviceMemory& memory, const WindowPass<T>& pass) {
   update.unary = pass.unary;
   update.previous = pass.marginals;
   update.scores = pass.scores;
-  Buffer<T> temporary;  // in place of `updated`
-  if (pass.updated == nullptr) temporary = Buffer<T>(memory, num_nodes * num_labels);
-  T* const updated = pass.updated != nullptr ? pass.updated : temporary.data();
-  if (pass.updated != nullptr || pass.result != nullptr) update.marginals = updated;
-  std::vector<Buffer<T>> others;
+  if (pass.keeps_updated || pass.result != nullptr) update.marginals = pass.updated;
+  CudaUpdateScratch<T>& scratch = as_cuda(*pass.scratch);
   std::vector<UpdateMessage<T>> messages;
   for (std::size_t m = 0; m < pass.kernels.size(); ++m) {
     // The first message lies where the marginals go: a node's is read before they are written.
-    if (m > 0) others.emplace_back(memory, num_nodes * num_labels);
-    T* const message = m == 0 ? updated : others.back().data();
-    apply_window(memory, as_cuda(*pass.kernels[m]), pass.marginals, num_labels, false, message);
-    messages.push_back({message, nullptr, nullptr, 0, nullptr,
+    T* message = pass.updated;
+    if (m > 0)
+      message = scratch.messages.data() + static_cast<int64_t>(m - 1) * num_nodes * num_labels;
+    apply_window(memory, as_cuda(*pass.kernels[m]), pass.marginals, num_labels, false,
+                 scratch.cells, message);
+    messages.push_back({{message, nullptr, nullptr, 0, nullptr},
                         pass.self.empty() ? nullptr : pass.self[m].data(),
-                        pass.compatibility[m].form, pass.compatibility[m].values.data()});
+                        pass.compatibility[m].form,
+                        pass.compatibility[m].values.data()});
   }
-  const T change = run_update(memory, update, messages, pass.wants_change);
+  const T change = run_update(memory, update, messages, pass.wants_change, scratch);
   if (pass.result != nullptr) store_rows<T>(memory, update.marginals, *pass.result);
   return change;
 }

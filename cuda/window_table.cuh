@@ -9,6 +9,7 @@
 #include "../cpp/plan/window_geometry.h"
 #include "densefield/backend.h"
 #include "memory.cuh"
+#include "update_scratch.cuh"
 
 namespace densefield::cuda {
 
@@ -67,10 +68,13 @@ std::shared_ptr<const CudaWindowTable<T>> make_window_table(DeviceMemory&, const
                                                             std::span<const WindowTerm<T>>);
 // window_apply.cu
 template <typename T>
+CellRows<T> make_cell_rows(DeviceMemory&, const CudaWindowTable<T>&, int64_t num_channels);
+template <typename T>
 void apply_window(DeviceMemory&, const CudaWindowTable<T>&,
                   const T* rows,  // [N, C]
                   int64_t num_channels, bool transpose,
-                  T* out);  // [N, C] out
+                  CellRows<T>& cells,  // spoiled
+                  T* out);             // [N, C] out
 // The weights alone, between cells.
 template <typename T>
 void pass_messages(DeviceMemory&, const CudaWindowTable<T>&,

@@ -128,7 +128,7 @@ class CpuBackend final : public Backend<T> {
     cpu::window_diagonal(as_cpu(table), out);
   }
   T window_pass(const WindowPass<T>& pass) const override { return cpu::window_pass(pass); }
-  bool reads_nodes() const override { return true; }
+  bool uses_nodes() const override { return true; }
 
   void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) const override {
     cpu::mean_field_reverse_pass(pass);

@@ -35,6 +35,7 @@ BinaryField<T>::BinaryField(std::shared_ptr<const CrfModel<T>> model,
     vertices_.push_back(backend.make_vertex_values(*kernel.lattice));
     if (base != T(0)) subtract_base(kernel, *vertices_.back(), base, base_sum);
   }
+  scratch_ = backend.make_update_scratch(model_->layout(), 1, vertices_.size(), false);
   pass(false, true, nullptr);  // the softmax of the unary alone
   if (!base_sum.is_empty()) backend.add(base_sum.data(), base_sum.size(), score_.data());
 }
@@ -72,6 +73,7 @@ void BinaryField<T>::pass(bool has_messages, bool splats, const NodeView<T>* res
   arguments.splats = splats;
   arguments.score = score_.data();
   arguments.result = result;
+  arguments.scratch = scratch_.get();
   model_->backend().binary_pass(arguments);
 }
 

@@ -42,6 +42,7 @@ class BinaryField final : public Field<T> {
   Buffer<T> score_;  // [N] without messages
   std::vector<T> coupling_;
   std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
+  std::unique_ptr<UpdateScratch<T>> scratch_;
 };
 
 }  // namespace densefield

@@ -63,6 +63,7 @@ RecordedConvInference<T>::RecordedConvInference(std::shared_ptr<const ConvModel<
   backend.load_nodes(model_->layout(), unary, std::numeric_limits<T>::infinity(), unary_.data());
   for (const Compatibility<T>& entry : compatibility_)
     tables_.push_back(make_compatibility_table(backend, entry, num_labels_));
+  scratch_ = make_scratch(*model_, num_labels_);
   MarginRows<T>& first = next();
   if (has_start_) {
     backend.load_nodes(model_->layout(), start, T(0), first.data());
@@ -72,6 +73,8 @@ RecordedConvInference<T>::RecordedConvInference(std::shared_ptr<const ConvModel<
   update.num_labels = num_labels_;
   update.unary = unary_.data();
   update.marginals = update.updated = first.data();
+  update.keeps_updated = true;
+  update.scratch = scratch_.get();
   run_update(*model_, update);
 }
 
@@ -102,8 +105,10 @@ T RecordedConvInference<T>::update(bool wants_change) {
   update.unary = unary_.data();
   update.marginals = latest;
   update.updated = next().data();
+  update.keeps_updated = true;
   update.scores = scores_.data();
   update.wants_change = wants_change;
+  update.scratch = scratch_.get();
   return run_update(*model_, update);
 }
 
@@ -119,7 +124,8 @@ void RecordedConvInference<T>::store_marginals(NodeView<T> to) const {
 }
 
 template <typename T>
-void RecordedConvInference<T>::store_result(NodeView<T> to) const {
+void RecordedConvInference<T>::store_result(NodeView<T> to) {
+  scratch_.reset();
   if (!returns_scores_ || num_updates() == 0) return store_marginals(to);
   model_->backend().store_nodes(model_->layout(), scores_.data(), to);
 }
@@ -141,7 +147,9 @@ int64_t RecordedConvInference<T>::num_bytes() const {
 template <typename T>
 class RecordedConvInference<T>::Reader {
  public:
-  explicit Reader(const RecordedConvInference& inference) : inference_(inference) {}
+  explicit Reader(const RecordedConvInference& inference) : inference_(inference) {
+    if (inference.interval_ > 1) scratch_ = make_scratch(*inference.model_, inference.num_labels_);
+  }
 
   // To be asked for falling indices.
   const T* marginals(int index) {
@@ -165,10 +173,13 @@ class RecordedConvInference<T>::Reader {
     update.unary = inference_.unary_.data();
     update.marginals = place == 0 ? inference_.stored(start_).data() : again_[place - 1].data();
     update.updated = again_[place].data();
+    update.keeps_updated = true;
+    update.scratch = scratch_.get();
     run_update(*inference_.model_, update);
   }
 
   const RecordedConvInference& inference_;
+  std::unique_ptr<UpdateScratch<T>> scratch_;
   std::vector<MarginRows<T>> again_;  // the marginals behind number start_
   int start_ = -1;
 };

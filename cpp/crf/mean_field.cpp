@@ -27,7 +27,7 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
       returns_scores_(returns_scores) {
   if (keeps_marginals || model_->excludes_self())
     marginals_ = Buffer<T>(model_->backend().memory(), unary_->size());
-  make_tables(compatibility);
+  prepare_updates(compatibility);
   pass(false, true, false, nullptr);
 }
 
@@ -42,7 +42,7 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
       history_(history),
       latest_(start),
       returns_scores_(returns_scores) {
-  make_tables(compatibility);
+  prepare_updates(compatibility);
   if (start == nullptr)
     pass(false, true, false, nullptr);
   else
@@ -50,12 +50,14 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
 }
 
 template <typename T>
-void MeanField<T>::make_tables(const std::vector<Compatibility<T>>& compatibility) {
+void MeanField<T>::prepare_updates(const std::vector<Compatibility<T>>& compatibility) {
   Backend<T>& backend = model_->backend();
   for (size_t m = 0; m < model_->kernels().size(); ++m) {
     compatibility_.push_back(make_compatibility_table(backend, compatibility[m], num_labels_));
     vertices_.push_back(backend.make_vertex_rows(*model_->kernels()[m].lattice, num_labels_));
   }
+  scratch_ = backend.make_update_scratch(model_->layout(), num_labels_, vertices_.size(),
+                                         history_ != nullptr || !marginals_.is_empty());
 }
 
 template <typename T>
@@ -83,6 +85,7 @@ T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change, const No
   arguments.wants_change = wants_change;
   arguments.result = result;
   arguments.wants_scores = result != nullptr && returns_scores_;
+  arguments.scratch = scratch_.get();
   const T change = model_->backend().mean_field_pass(arguments);
   latest_ = arguments.marginals;
   return change;

@@ -24,6 +24,7 @@ struct Registry {
   std::mutex mutex;
   std::map<std::uintptr_t, Piece> pieces;
   std::map<int, std::size_t> num_bytes;  // in use on each device
+  int64_t num_allocations = 0;
   int num_open = 0;
 
   void set_access([[maybe_unused]] bool is_open) {
@@ -59,6 +60,7 @@ void* allocate_device(int device, std::size_t num_bytes) noexcept {
     std::size_t& in_use_there = all.num_bytes[device];
     all.pieces.emplace(reinterpret_cast<std::uintptr_t>(memory), Piece{num_bytes, device});
     in_use_there += num_bytes;
+    ++all.num_allocations;
   } catch (const std::bad_alloc&) {
     std::free(memory);
     return nullptr;
@@ -111,3 +113,10 @@ DeviceMemoryOpen::~DeviceMemoryOpen() {
 }
 
 }  // namespace densefield::emulation
+
+int64_t densefield_emulation_allocations() {
+  using namespace densefield::emulation;
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  return all.num_allocations;
+}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace densefield::emulation {
 
@@ -27,3 +28,6 @@ class DeviceMemoryOpen {
 };
 
 }  // namespace densefield::emulation
+
+// How often memory was taken so far. Tests call it by its name.
+extern "C" __attribute__((visibility("default"))) int64_t densefield_emulation_allocations();

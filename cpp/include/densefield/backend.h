@@ -14,6 +14,7 @@
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
 #include "densefield/reverse.h"
+#include "densefield/update_scratch.h"
 #include "densefield/view.h"
 #include "densefield/window.h"
 #include "densefield/window_reverse.h"
@@ -56,6 +57,7 @@ struct MeanFieldPass {
   bool wants_change;          // needs both
   const NodeView<T>* result;  // the caller's array for this update's marginals; or nullptr
   bool wants_scores;  // `result` gets what the softmax would be taken of; only without `splats`
+  UpdateScratch<T>* scratch;  // of make_update_scratch
 };
 
 // Sums for KL divergence and energy, maths §2, of one kernel.
@@ -77,6 +79,7 @@ struct BinaryPass {
   bool splats;
   const T* score;             // [N] without messages
   const NodeView<T>* result;  // the caller's array for both marginals; or nullptr
+  UpdateScratch<T>* scratch;  // of make_update_scratch, for one channel
 };
 
 template <typename T>
@@ -119,6 +122,14 @@ class Backend {
   // out[i] = K_ii, maths §4 "Diagonal": exact where the vertices on the way exist.
   virtual void diagonal(const Lattice<T>&, T* out) const = 0;
 
+  // For mean_field_pass and binary_pass. `keeps_marginals`: the caller has rows for them. nullptr
+  // where passes need nothing of the kind, here and below.
+  virtual std::unique_ptr<UpdateScratch<T>> make_update_scratch(const NodeLayout&,
+                                                                int64_t /*num_channels*/,
+                                                                size_t /*num_kernels*/,
+                                                                bool /*keeps_marginals*/) const {
+    return nullptr;
+  }
   // Returns max |change of a marginal| where asked for, else 0.
   virtual T mean_field_pass(const MeanFieldPass<T>&) const = 0;
 
@@ -134,10 +145,17 @@ class Backend {
   virtual void apply_window(const WindowTable<T>&, const T* rows, int64_t num_channels,
                             bool transpose, T* out) const = 0;
   virtual void window_diagonal(const WindowTable<T>&, T* out) const = 0;
+  // For window_pass with tables of one model.
+  virtual std::unique_ptr<UpdateScratch<T>> make_window_scratch(
+      std::span<const std::shared_ptr<const WindowTable<T>>>, const NodeLayout&,
+      int64_t /*num_labels*/) const {
+    return nullptr;
+  }
   // As mean_field_pass.
   virtual T window_pass(const WindowPass<T>&) const = 0;
-  // Whether window_pass reads the unary where the caller has it, so that nobody keeps rows of it.
-  virtual bool reads_nodes() const { return false; }
+  // Whether window_pass reads the unary and writes its result where the caller has them, so that
+  // nobody keeps rows of either.
+  virtual bool uses_nodes() const { return false; }
 
   // The reverse pass, maths §6; structures in reverse.h. What is "added to"
   // must hold numbers before. Sums over nodes are the same bits on any number of threads.

@@ -65,11 +65,15 @@ struct ConvUpdate {
   const T* unary;                 // [N, stride], padding infinity; or nullptr:
   NodeView<const T> unary_nodes;  // see WindowPass
   const T* marginals;             // [N, stride] with margins
-  T* updated;                     // [N, stride] or nullptr
-  T* scores;                      // [N, stride] out, or nullptr
+  T* updated;                     // [N, stride] or nullptr, see WindowPass
+  bool keeps_updated;
+  T* scores;  // [N, stride] out, or nullptr
   bool wants_change;
   const NodeView<T>* result;  // or nullptr
+  UpdateScratch<T>* scratch;  // of make_scratch
 };
+template <typename T>
+std::unique_ptr<UpdateScratch<T>> make_scratch(const ConvModel<T>& model, int64_t num_labels);
 // Returns max |change| where asked for.
 template <typename T>
 T run_update(const ConvModel<T>& model, const ConvUpdate<T>& update);
@@ -89,7 +93,7 @@ class ConvField final : public Field<T> {
   T update(bool wants_change) override;
   void finish(const ResultPlace<T>& place) override;
   void store_marginals(NodeView<T> to) const override;
-  void store_result(NodeView<T> to) const override;
+  void store_result(NodeView<T> to) override;
   void load_marginals(NodeView<const T> from) override;
 
  private:
@@ -105,6 +109,7 @@ class ConvField final : public Field<T> {
   MarginRows<T> marginals_;
   MarginRows<T> updated_;
   std::vector<CompatibilityTable<T>> compatibility_;
+  std::unique_ptr<UpdateScratch<T>> scratch_;
 };
 
 template <typename T>

@@ -50,7 +50,7 @@ class RecordedConvInference final : public Field<T> {
   T update(bool wants_change) override;
   void finish(const ResultPlace<T>& place) override;
   void store_marginals(NodeView<T> to) const override;
-  void store_result(NodeView<T> to) const override;
+  void store_result(NodeView<T> to) override;
   void load_marginals(NodeView<const T> from) override;
 
   int num_updates() const { return num_stored_ - 1; }
@@ -80,8 +80,9 @@ class RecordedConvInference final : public Field<T> {
   int interval_;
   int num_stored_ = 0;
   std::vector<CompatibilityTable<T>> tables_;
-  Buffer<T> unary_;   // [N, stride]
-  Buffer<T> scores_;  // [N, stride] of the latest update, if wanted
+  std::unique_ptr<UpdateScratch<T>> scratch_;  // until the last update
+  Buffer<T> unary_;                            // [N, stride]
+  Buffer<T> scores_;                           // [N, stride] of the latest update, if wanted
   std::vector<MarginRows<T>> kept_;
   MarginRows<T> passing_[2];  // those that are not kept, in turn
 };

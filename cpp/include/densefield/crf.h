@@ -82,7 +82,7 @@ class MeanField final : public Field<T> {
   void load_marginals(NodeView<const T> from) override;
 
  private:
-  void make_tables(const std::vector<Compatibility<T>>& compatibility);
+  void prepare_updates(const std::vector<Compatibility<T>>& compatibility);
   void splat_marginals();
   void blur_messages();
   T pass(bool has_messages, bool splats, bool wants_change, const NodeView<T>* result);
@@ -97,6 +97,7 @@ class MeanField final : public Field<T> {
   bool returns_scores_;
   std::vector<CompatibilityTable<T>> compatibility_;
   std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
+  std::unique_ptr<UpdateScratch<T>> scratch_;
 };
 
 // Rows of a unary as MeanField takes them: the padding's energy is above any label's, so that

@@ -23,8 +23,8 @@ class Field {
   virtual void finish(const ResultPlace<T>& place) = 0;
   // Marginals of the latest update into the caller's array.
   virtual void store_marginals(NodeView<T> to) const = 0;
-  // What an inference that ends now returns.
-  virtual void store_result(NodeView<T> to) const { store_marginals(to); }
+  // What an inference that ends now returns: no update follows.
+  virtual void store_result(NodeView<T> to) { store_marginals(to); }
   // Replaces the marginals: the next update starts from these.
   virtual void load_marginals(NodeView<const T> from) = 0;
 };

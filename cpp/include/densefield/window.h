@@ -8,6 +8,7 @@
 #include "densefield/buffer.h"
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
+#include "densefield/update_scratch.h"
 
 namespace densefield {
 
@@ -56,12 +57,15 @@ struct WindowPass {
   std::span<const CompatibilityTable<T>> compatibility;            // one per kernel
   std::span<const Buffer<T>> self;  // one per kernel, diagonals to leave out; or empty
   const T* unary;                   // [N, stride]; or nullptr:
-  NodeView<const T> unary_nodes;    // the caller's, where Backend::reads_nodes
+  NodeView<const T> unary_nodes;    // the caller's, where Backend::uses_nodes
   const T* marginals;               // [N, stride] with margins, before the update
-  T* updated;                       // [N, stride], the marginals after it; or nullptr
+  T* updated;                       // [N, stride] out, the marginals after it; nullptr where
+                                    // Backend::uses_nodes and nobody reads them there
+  bool keeps_updated;               // false: what is left at `updated` is read by nobody
   T* scores;                        // [N, stride] out, what the softmax is taken of; or nullptr
   bool wants_change;
   const NodeView<T>* result;  // the caller's array for the marginals; or nullptr
+  UpdateScratch<T>* scratch;  // of make_window_scratch
 };
 
 }  // namespace densefield
