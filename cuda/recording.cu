@@ -35,6 +35,7 @@ class CudaGraph final : public DeviceGraph {
  public:
   // Results that were allocated on the way and never freed are given back when it starts again.
   CudaGraph(const Queue& queue, cudaGraph_t graph) : queue_(queue) {
+    check(cudaGraphGetNodes(graph, nullptr, &num_steps_), "counting what was recorded");
     check(cudaGraphInstantiate(&executable_, graph, cudaGraphInstantiateFlagAutoFreeOnLaunch),
           "making a graph");
   }
@@ -46,10 +47,12 @@ class CudaGraph final : public DeviceGraph {
     check(cudaSetDevice(queue_.device), "choosing the device");
     check(cudaGraphLaunch(executable_, queue_.stream), "launching a graph");
   }
+  int64_t num_steps() const override { return static_cast<int64_t>(num_steps_); }
 
  private:
   Queue queue_;
   cudaGraphExec_t executable_ = nullptr;
+  std::size_t num_steps_ = 0;
 };
 
 }  // namespace

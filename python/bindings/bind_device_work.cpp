@@ -55,10 +55,13 @@ void bind_device_work(py::module_& module) {
         const GilReleased released;
         return self.milliseconds_since(earlier);
       });
-  py::class_<DeviceGraph>(module, "DeviceGraph").def("launch", [](const DeviceGraph& self) {
-    const GilReleased released;
-    self.launch();
-  });
+  py::class_<DeviceGraph>(module, "DeviceGraph")
+      .def("launch",
+           [](const DeviceGraph& self) {
+             const GilReleased released;
+             self.launch();
+           })
+      .def_property_readonly("num_steps", &DeviceGraph::num_steps);
   module.def("record_event", [](const std::string& device, std::uintptr_t stream) {
     const DeviceKept kept;
     return arrays_at(device, stream).record_event();

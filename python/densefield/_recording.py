@@ -47,6 +47,14 @@ class Recording:
 
     def launch(self) -> None:
         """Do the work once more, in the order of the stream."""
+        self._recorded().launch()
+
+    @property
+    def num_steps(self) -> int:
+        """How many launches of kernels were recorded, with all else that the device does."""
+        return self._recorded().num_steps
+
+    def _recorded(self) -> _densefield.DeviceGraph:
         if self._graph is None:
             raise RuntimeError("nothing was recorded; end the with block first")
-        self._graph.launch()
+        return self._graph

@@ -67,6 +67,8 @@ class DeviceGraph {
   virtual ~DeviceGraph() = default;
   // Does it once, on the stream that it was recorded on.
   virtual void launch() const = 0;
+  // Launches of kernels, and whatever else the device does one after another.
+  virtual int64_t num_steps() const = 0;
 };
 
 // Of one device and one stream; its functions are asynchronous there but for those that say so.
