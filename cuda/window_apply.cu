@@ -161,7 +161,7 @@ __global__ void diagonal_kernel(CellGrid grid,
                                 T* out) {  // [N] out
   const int64_t i = item_of_thread();
   if (i >= num_nodes) return;
-  if (grid.cell_size == 1) {
+  if (!grid.has_cells()) {
     out[i] = weights[num_taps / 2 * num_cells + i];
     return;
   }
@@ -176,7 +176,7 @@ __global__ void diagonal_kernel(CellGrid grid,
     return T(0);
   };
   T value = cell_kernel_diagonal<T>(node, grid.fine.data(), grid.coarse.data(), grid.phase.data(),
-                                    grid.cell_size, weight_between);
+                                    grid.cell_size.data(), weight_between);
   if (pre != nullptr) value *= pre[i] * post[i];
   out[i] = value;
 }
@@ -250,7 +250,7 @@ void pass_messages(DeviceMemory& memory, const CudaWindowTable<T>& table, const 
 template <typename T>
 CellRows<T> make_cell_rows(DeviceMemory& memory, const CudaWindowTable<T>& table,
                            int64_t num_channels) {
-  if (table.cells.cell_size == 1) return {};
+  if (!table.cells.has_cells()) return {};
   const int64_t size = table.num_cells() * num_channels;
   return {Buffer<T>(memory, size), Buffer<T>(memory, size)};
 }
@@ -258,7 +258,7 @@ CellRows<T> make_cell_rows(DeviceMemory& memory, const CudaWindowTable<T>& table
 template <typename T>
 void apply_window(DeviceMemory& memory, const CudaWindowTable<T>& table, const T* rows,
                   int64_t num_channels, bool transpose, CellRows<T>& cells, T* out) {
-  if (table.cells.cell_size == 1)
+  if (!table.cells.has_cells())
     return pass_messages(memory, table, rows, num_channels, transpose, out);
   // K~ = diag(post) U K D diag(pre): D means over cells, U interpolates between them.
   if (num_channels == 0) return;

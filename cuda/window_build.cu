@@ -74,7 +74,7 @@ void add_term(DeviceMemory& memory, CudaWindowTable<T>& table, const WindowTerm<
   if (term.normalization == Normalization::none)
     return merge_term<T>(memory, table, features.given, nullptr, nullptr, term.weight, adds);
   // Between cells of several nodes the scales stay at the nodes, the weight with them.
-  const bool has_cells = table.cells.cell_size > 1;
+  const bool has_cells = table.cells.has_cells();
   NodeScales<T> scales = node_scales(memory, table, features.given, term.normalization,
                                      has_cells ? term.weight : T(1));
   if (!has_cells)
@@ -95,7 +95,7 @@ NodeScales<T> node_scales(DeviceMemory& memory, const CudaWindowTable<T>& table,
   Buffer<T> sums(memory, table.num_cells());
   launch("weight_sums_kernel", weight_sums_kernel<T>, one_each(table.num_cells()), memory.stream(),
          features, table.taps.data(), table.num_cells(), table.num_taps(), sums.data());
-  if (table.cells.cell_size > 1) {
+  if (table.cells.has_cells()) {
     Buffer<T> at_nodes(memory, num_nodes);
     upsample<T>(memory, table.cells, sums.data(), nullptr, 1, at_nodes.data());
     sums = std::move(at_nodes);
@@ -110,7 +110,7 @@ template <typename T>
 CudaWindowTable<T>::CudaWindowTable(DeviceMemory& memory, const CellGrid& grid, WindowShape shape,
                                     int64_t filter_size, bool symmetric)
     : cells(grid),
-      geometry(grid.coarse, shape, filter_size),
+      geometry(grid, shape, filter_size),
       is_symmetric(symmetric),
       spans(upload(memory, geometry.spans)),
       weights(memory,

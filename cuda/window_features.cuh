@@ -75,7 +75,7 @@ class TermFeatures {
     inverse_sigma_ = upload(memory, inverse);
     given.extent = extent_of(grid.coarse);
     given.num_channels = values.num_channels;
-    if (grid.cell_size == 1) {
+    if (!grid.has_cells()) {
       on_device_ = bring_to_device(memory, values);
       given.values = on_device_.view.data;
       given.channel_stride = on_device_.view.channel_stride;
@@ -93,7 +93,7 @@ class TermFeatures {
     for (std::size_t a = 0; a < 3; ++a) {
       std::vector<double> along;
       for (int64_t c = 0; c < grid.coarse[a]; ++c)
-        along.push_back(nodes_of_cell(c, grid.phase[a], grid.cell_size, grid.fine[a]).centre());
+        along.push_back(nodes_of_cell(c, grid.phase[a], grid.cell_size[a], grid.fine[a]).centre());
       centre_[a] = upload(memory, along);
       given.centre[a] = centre_[a].data();
     }

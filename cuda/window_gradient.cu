@@ -61,7 +61,7 @@ __global__ void diagonal_weights_kernel(CellGrid grid,
     for (std::size_t a = 0; a < 3; ++a) {
       const int64_t own = to[a] + step[a];
       is_around = is_around && step[a] >= -1 && step[a] <= 1 && own >= 0 && own < grid.coarse[a];
-      from[a] = nodes_of_cell(own, grid.phase[a], grid.cell_size, grid.fine[a]);
+      from[a] = nodes_of_cell(own, grid.phase[a], grid.cell_size[a], grid.fine[a]);
     }
     if (!is_around) continue;
     T sum = T(0);
@@ -71,7 +71,8 @@ __global__ void diagonal_weights_kernel(CellGrid grid,
           const int64_t node[3] = {z, y, x};
           const T grad = grad_diagonal[(z * grid.fine[1] + y) * grid.fine[2] + x];
           for_cells_around<T>(node, grid.fine.data(), grid.coarse.data(), grid.phase.data(),
-                              grid.cell_size, [&](const int64_t* around, const int64_t*, T factor) {
+                              grid.cell_size.data(),
+                              [&](const int64_t* around, const int64_t*, T factor) {
                                 if (around[0] == to[0] && around[1] == to[1] && around[2] == to[2])
                                   sum += factor * grad;
                               });
@@ -153,7 +154,7 @@ void add_window_gradient(DeviceMemory& memory, const CudaWindowTable<T>& table, 
                    grad_scores, num_nodes, num_channels, false, out.message_gradients.data());
     gradients = out.message_gradients.data();
   }
-  if (table.cells.cell_size > 1) {
+  if (table.cells.has_cells()) {
     add_between_cells(memory, table, rows, gradients, num_channels, factor, out);
     if (!excludes_self) return;
     if (out.self.is_empty()) out.self = zeros<T>(memory, num_nodes);

@@ -30,7 +30,7 @@ __global__ void pool_kernel(CellGrid grid,
   CellNodes own[3];
   T share = T(1);
   for (std::size_t a = 0; a < 3; ++a) {
-    own[a] = nodes_of_cell(place.at[a], grid.phase[a], grid.cell_size, grid.fine[a]);
+    own[a] = nodes_of_cell(place.at[a], grid.phase[a], grid.cell_size[a], grid.fine[a]);
     share /= T(own[a].count());
   }
   for (int64_t c = threadIdx.x; c < num_channels; c += blockDim.x) {
@@ -58,8 +58,8 @@ __global__ void pool_transpose_kernel(CellGrid grid,
   int64_t cell[3];
   T share = scale != nullptr ? scale[i] : T(1);
   for (std::size_t a = 0; a < 3; ++a) {
-    cell[a] = cell_of(place.at[a], grid.phase[a], grid.cell_size);
-    share /= T(nodes_of_cell(cell[a], grid.phase[a], grid.cell_size, grid.fine[a]).count());
+    cell[a] = cell_of(place.at[a], grid.phase[a], grid.cell_size[a]);
+    share /= T(nodes_of_cell(cell[a], grid.phase[a], grid.cell_size[a], grid.fine[a]).count());
   }
   const int64_t item = item_at(cell[0], cell[1], cell[2], grid.coarse);
   for (int64_t c = threadIdx.x; c < num_channels; c += blockDim.x)
@@ -77,7 +77,7 @@ __global__ void upsample_kernel(CellGrid grid,
   const Coordinates place = place_of(i, grid.fine);
   CellPair<T> pair[3];
   for (std::size_t a = 0; a < 3; ++a)
-    pair[a] = cells_around<T>(place.at[a], grid.phase[a], grid.cell_size, grid.coarse[a]);
+    pair[a] = cells_around<T>(place.at[a], grid.phase[a], grid.cell_size[a], grid.coarse[a]);
   const T factor = scale != nullptr ? scale[i] : T(1);
   for (int64_t c = threadIdx.x; c < num_channels; c += blockDim.x) {
     T sum = T(0);
@@ -107,13 +107,13 @@ __global__ void upsample_transpose_kernel(CellGrid grid,
   // Nodes of the cell and of its neighbours are the ones that may take from it.
   int64_t first[3], last[3];
   for (std::size_t a = 0; a < 3; ++a) {
-    const int64_t begin = (place.at[a] - 1) * grid.cell_size - grid.phase[a];
-    const int64_t end = begin + 3 * grid.cell_size;
+    const int64_t begin = (place.at[a] - 1) * grid.cell_size[a] - grid.phase[a];
+    const int64_t end = begin + 3 * grid.cell_size[a];
     first[a] = begin < 0 ? 0 : begin;
     last[a] = end > grid.fine[a] ? grid.fine[a] : end;
   }
   const auto share_along = [&](std::size_t a, int64_t node) {
-    return share_of_cell(cells_around<T>(node, grid.phase[a], grid.cell_size, grid.coarse[a]),
+    return share_of_cell(cells_around<T>(node, grid.phase[a], grid.cell_size[a], grid.coarse[a]),
                          place.at[a]);
   };
   for (int64_t c = threadIdx.x; c < num_channels; c += blockDim.x) {

@@ -184,7 +184,7 @@ class TermReverse {
         term_(term),
         is_normalized_(term.normalization != Normalization::none),
         // Normalised terms between cells have their weight and scales at the nodes.
-        at_nodes_(table.cells.cell_size > 1 && is_normalized_),
+        at_nodes_(table.cells.has_cells() && is_normalized_),
         features_(memory, table.cells, term.features) {
     if (is_normalized_)
       scales_ = node_scales(memory, table, features_.given, term.normalization, T(1));
@@ -215,7 +215,7 @@ class TermReverse {
  private:
   // Fills norm_ and returns the gradient by the weight: K~ = weight post (K pre).
   double reverse_scales(const T* grad_pre, const T* grad_post) {
-    const bool has_cells = table_.cells.cell_size > 1;
+    const bool has_cells = table_.cells.has_cells();
     const int64_t count = at_nodes_ ? table_.num_nodes() : table_.num_cells();
     if (is_normalized_) norm_ = Buffer<T>(memory_, count);
     // grad_pre at the nodes has the weight in it: it went through the table's `post`.
@@ -267,7 +267,7 @@ class TermReverse {
     if (channels == 0) return;
     const T* at_nodes = grad_feature.data();
     Buffer<T> nodes;
-    if (table_.cells.cell_size > 1) {
+    if (table_.cells.has_cells()) {
       nodes = Buffer<T>(memory_, num_nodes * channels);
       pool_transpose<T>(memory_, table_.cells, grad_feature.data(), nullptr, channels,
                         nodes.data());

@@ -61,7 +61,8 @@ DF_HD CellNodes nodes_of_cell(int64_t cell, int64_t phase, int64_t cell_size, in
 }
 
 // Bilinear upsampling along one axis: between the centres of two neighbouring cells.
-// Outside the centres of the first and last cell the value is that cell's own.
+// Outside the centres of the first and last cell the value is that cell's own, and so it is in
+// the centre of any: a node that is a cell takes from no other, whatever lies there.
 template <typename T>
 struct CellPair {
   int64_t low;
@@ -77,7 +78,7 @@ DF_HD CellPair<T> cells_around(int64_t node, int64_t phase, int64_t cell_size, i
   CellPair<T> pair;
   pair.low = offset < T(0) ? cell - 1 : cell;
   pair.share = offset < T(0) ? T(1) + offset : offset;
-  pair.high = pair.low + 1;
+  pair.high = offset == T(0) ? cell : pair.low + 1;
   if (pair.low < 0) pair.low = 0;
   if (pair.high > num_cells - 1) pair.high = num_cells - 1;
   return pair;
@@ -90,18 +91,18 @@ DF_HD T share_of_cell(const CellPair<T>& pair, int64_t cell) {
 }
 
 // Calls body(cell, own, factor) for the cells around a node: its own cell's share in what the
-// node takes from that cell, U_ia / (nodes of its own cell). Cells [3]; near the border of the
-// grid one cell may come several times.
+// node takes from that cell, U_ia / (nodes of its own cell). Cells, extents, phases and sizes
+// [3]; near the border of the grid one cell may come several times.
 template <typename T, typename Body>
 DF_HD void for_cells_around(const int64_t* node, const int64_t* fine, const int64_t* coarse,
-                            const int64_t* phase, int64_t cell_size, Body body) {
+                            const int64_t* phase, const int64_t* cell_size, Body body) {
   int64_t own[3];
   CellPair<T> pair[3];
   T share = T(1);
   for (int a = 0; a < 3; ++a) {
-    own[a] = cell_of(node[a], phase[a], cell_size);
-    pair[a] = cells_around<T>(node[a], phase[a], cell_size, coarse[a]);
-    share = share / T(nodes_of_cell(own[a], phase[a], cell_size, fine[a]).count());
+    own[a] = cell_of(node[a], phase[a], cell_size[a]);
+    pair[a] = cells_around<T>(node[a], phase[a], cell_size[a], coarse[a]);
+    share = share / T(nodes_of_cell(own[a], phase[a], cell_size[a], fine[a]).count());
   }
   for (int corner = 0; corner < 8; ++corner) {
     int64_t cell[3];
@@ -120,7 +121,7 @@ DF_HD void for_cells_around(const int64_t* node, const int64_t* fine, const int6
 // weight(cell, own): K from the node's own cell to another one, both [3].
 template <typename T, typename Weight>
 DF_HD T cell_kernel_diagonal(const int64_t* node, const int64_t* fine, const int64_t* coarse,
-                             const int64_t* phase, int64_t cell_size, Weight weight) {
+                             const int64_t* phase, const int64_t* cell_size, Weight weight) {
   T sum = T(0);
   for_cells_around<T>(node, fine, coarse, phase, cell_size,
                       [&](const int64_t* cell, const int64_t* own, T factor) {

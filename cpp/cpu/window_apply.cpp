@@ -21,13 +21,13 @@ void scale_rows(const T* scale, int64_t begin, int64_t end, int64_t stride, T* r
 template <typename T>
 void apply_between_cells(const CpuWindowTable<T>& table, const T* rows, int64_t stride, T* out) {
   const Buffer<T> lines = messages_along_rows(table, cell_means(table, rows, stride), stride);
-  upsample_along_rows(table.cells(), lines.data(), table.post.data(), stride, out);
+  upsample_along_rows(table.cells, lines.data(), table.post.data(), stride, out);
 }
 
 template <typename T>
 void apply_transpose_between_cells(const CpuWindowTable<T>& table, const T* rows, int64_t stride,
                                    T* out) {
-  const CellGrid grid = table.cells();
+  const CellGrid& grid = table.cells;
   CellRows<T> cells(table, stride);
   upsample_transpose(grid, rows, table.post.data(), stride, cells.data());
   Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
@@ -54,9 +54,9 @@ T weight_between(const CpuWindowTable<T>& table, const int64_t* to, const int64_
 
 template <typename T>
 T diagonal_between_cells(const CpuWindowTable<T>& table, const Place& node) {
-  const CellGrid grid = table.cells();
+  const CellGrid& grid = table.cells;
   return cell_kernel_diagonal<T>(
-      node.data(), grid.fine.data(), grid.coarse.data(), grid.phase.data(), grid.cell_size,
+      node.data(), grid.fine.data(), grid.coarse.data(), grid.phase.data(), grid.cell_size.data(),
       [&](const int64_t* cell, const int64_t* own) { return weight_between(table, cell, own); });
 }
 
@@ -90,14 +90,14 @@ void pass_messages(const CpuWindowTable<T>& table, const T* rows, int64_t stride
 template <typename T>
 CellRows<T> cell_means(const CpuWindowTable<T>& table, const T* rows, int64_t stride) {
   CellRows<T> means(table, stride);
-  pool(table.cells(), rows, table.pre.data(), stride, means.data());
+  pool(table.cells, rows, table.pre.data(), stride, means.data());
   return means;
 }
 
 template <typename T>
 Buffer<T> messages_along_rows(const CpuWindowTable<T>& table, const CellRows<T>& means,
                               int64_t stride) {
-  const CellGrid grid = table.cells();
+  const CellGrid& grid = table.cells;
   Buffer<T> messages(host_memory(), table.geometry.num_nodes() * stride);
   pass_messages(table, means.data(), stride, false, messages.data());
   Buffer<T> lines(host_memory(), grid.fine[0] * grid.fine[1] * grid.coarse[2] * stride);
@@ -109,22 +109,23 @@ template <typename T>
 void apply_window(const CpuWindowTable<T>& table, const T* rows, int64_t num_channels,
                   bool transpose, T* out) {
   const int64_t stride = padded_stride<T>(num_channels);
-  if (table.cell_size == 1) return pass_messages(table, rows, stride, transpose, out);
+  if (!table.cells.has_cells()) return pass_messages(table, rows, stride, transpose, out);
   if (transpose) return apply_transpose_between_cells(table, rows, stride, out);
   apply_between_cells(table, rows, stride, out);
 }
 
 template <typename T>
 void window_diagonal(const CpuWindowTable<T>& table, T* out) {
-  const int64_t width = table.fine[2];
-  parallel_for(table.fine[0] * table.fine[1], [&](int64_t row, int) {
+  const int64_t width = table.cells.fine[2];
+  parallel_for(table.cells.fine[0] * table.cells.fine[1], [&](int64_t row, int) {
     for (int64_t x = 0; x < width; ++x) {
       T& value = out[row * width + x];
-      if (table.cell_size == 1) {
+      if (!table.cells.has_cells()) {
         value = table.weight(row, x, table.geometry.centre());
         continue;
       }
-      value = diagonal_between_cells(table, {row / table.fine[1], row % table.fine[1], x});
+      value =
+          diagonal_between_cells(table, {row / table.cells.fine[1], row % table.cells.fine[1], x});
       if (!table.pre.is_empty()) value *= table.pre[row * width + x] * table.post[row * width + x];
     }
   });

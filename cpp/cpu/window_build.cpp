@@ -45,8 +45,8 @@ Buffer<T> window_sums(const CpuWindowTable<T>& table, const WindowFeatures<T>& f
                                           line.data());
     std::copy_n(line.data(), width, sums.data() + row * width);
   });
-  if (table.cell_size == 1) return sums;
-  const CellGrid cells = table.cells();
+  const CellGrid& cells = table.cells;
+  if (!cells.has_cells()) return sums;
   Buffer<T> lines(host_memory(), cells.fine[0] * cells.fine[1] * width);
   upsample_rows(cells, sums.data(), 1, lines.data());
   Buffer<T> fine(host_memory(), table.num_nodes());
@@ -60,7 +60,7 @@ namespace {
 template <typename T>
 struct Kernel {
   Kernel(const CpuWindowTable<T>& table, const WindowTerm<T>& term)
-      : features(table.cells(), table.margin(), term.features), weight(term.weight) {
+      : features(table.cells, table.margin(), term.features), weight(term.weight) {
     if (term.normalization != Normalization::none)
       scales.emplace(table, features, term.normalization);
   }
@@ -116,10 +116,8 @@ void merge(const std::vector<Kernel<T>>& kernels, CpuWindowTable<T>& table) {
 template <typename T>
 CpuWindowTable<T>::CpuWindowTable(const CellGrid& grid, WindowShape shape, int64_t filter_size,
                                   bool symmetric)
-    : fine(grid.fine),
-      phase(grid.phase),
-      cell_size(grid.cell_size),
-      geometry(grid.coarse, shape, filter_size),
+    : cells(grid),
+      geometry(grid, shape, filter_size),
       is_symmetric(symmetric),
       weights(host_memory(),
               window_table_size(geometry.num_rows(), whole_blocks(geometry.extent[2]),
@@ -135,7 +133,7 @@ std::shared_ptr<const CpuWindowTable<T>> make_window_table(const Grid& grid,
   std::vector<Kernel<T>> kernels;
   kernels.reserve(terms.size());
   for (const WindowTerm<T>& term : terms) kernels.emplace_back(*table, term);
-  if (table->cell_size > 1 && std::ranges::any_of(kernels, &Kernel<T>::is_normalised)) {
+  if (table->cells.has_cells() && std::ranges::any_of(kernels, &Kernel<T>::is_normalised)) {
     if (kernels.size() > 1) fail_value("normalised kernels between cells need a table each");
     keep_scales(*table, kernels.front());
   }

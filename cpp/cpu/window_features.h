@@ -18,7 +18,7 @@ class WindowFeatures {
   WindowFeatures(const CellGrid& grid, int64_t margin, const Features<T>& features)
       : margin_(margin),
         num_cells_(grid.coarse[0] * grid.coarse[1] * grid.coarse[2]),
-        has_x_plane_(grid.cell_size > 1 && !features.sigma_position.empty()) {
+        has_x_plane_(grid.has_cells() && !features.sigma_position.empty()) {
     const auto channels = static_cast<size_t>(features.values.num_channels);
     const std::vector<T>& sigma = features.sigma_position;
     for (size_t c = 0; c < channels; ++c) inverse_sigma.push_back(T(1) / features.sigma_value[c]);
@@ -72,19 +72,19 @@ class WindowFeatures {
   static std::vector<double> cell_centres(const CellGrid& grid, size_t a) {
     std::vector<double> centre;
     for (int64_t c = 0; c < grid.coarse[a]; ++c)
-      centre.push_back(nodes_of_cell(c, grid.phase[a], grid.cell_size, grid.fine[a]).centre());
+      centre.push_back(nodes_of_cell(c, grid.phase[a], grid.cell_size[a], grid.fine[a]).centre());
     return centre;
   }
 
   void load_channels(const CellGrid& grid, const NodeView<const T>& values) {
     const int64_t num_nodes = grid.fine[0] * grid.fine[1] * grid.fine[2];
     Buffer<T> nodes;
-    if (grid.cell_size > 1) nodes = Buffer<T>(host_memory(), num_nodes);
+    if (grid.has_cells()) nodes = Buffer<T>(host_memory(), num_nodes);
     for (int64_t c = 0; c < values.num_channels; ++c) {
       T* plane = planes_.data() + plane_begin(static_cast<size_t>(c));
-      T* to = grid.cell_size > 1 ? nodes.data() : plane;
+      T* to = grid.has_cells() ? nodes.data() : plane;
       for (int64_t i = 0; i < num_nodes; ++i) to[i] = values.at(c, i);
-      if (grid.cell_size > 1) pool<T>(grid, to, nullptr, 1, plane);
+      if (grid.has_cells()) pool<T>(grid, to, nullptr, 1, plane);
     }
   }
 

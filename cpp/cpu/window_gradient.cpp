@@ -96,7 +96,7 @@ void add_products(const CpuWindowTable<T>& table, const T* values, int64_t strid
 template <typename T>
 void add_between_cells(const CpuWindowTable<T>& table, const T* rows, const T* gradients,
                        int64_t stride, int64_t num_channels, CpuWindowGradient<T>& out) {
-  const CellGrid grid = table.cells();
+  const CellGrid& grid = table.cells;
   const CellRows<T> means = cell_means(table, rows, stride);
   CellRows<T> sums(table, stride);
   upsample_transpose(grid, gradients, table.post.data(), stride, sums.data());
@@ -140,9 +140,9 @@ void reverse_diagonal(const CpuWindowTable<T>& table, const Place& node, int64_t
   const bool has_scales = !table.pre.is_empty();
   const T pre = has_scales ? table.pre[index] : T(1), post = has_scales ? table.post[index] : T(1);
   T diagonal = 0;
-  const CellGrid grid = table.cells();
+  const CellGrid& grid = table.cells;
   for_cells_around<T>(node.data(), grid.fine.data(), grid.coarse.data(), grid.phase.data(),
-                      grid.cell_size, [&](const int64_t* to, const int64_t* from, T factor) {
+                      grid.cell_size.data(), [&](const int64_t* to, const int64_t* from, T factor) {
                         const int64_t tap = tap_between(table.geometry, to, from);
                         if (tap < 0) return;
                         const int64_t row = to[0] * grid.coarse[1] + to[1];
@@ -160,9 +160,9 @@ template <typename T>
 void fold_diagonal(const CpuWindowTable<T>& table, CpuWindowGradient<T>& gradient) {
   if (gradient.self.is_empty()) return;
   int64_t index = 0;
-  for (int64_t z = 0; z < table.fine[0]; ++z)
-    for (int64_t y = 0; y < table.fine[1]; ++y)
-      for (int64_t x = 0; x < table.fine[2]; ++x, ++index)
+  for (int64_t z = 0; z < table.cells.fine[0]; ++z)
+    for (int64_t y = 0; y < table.cells.fine[1]; ++y)
+      for (int64_t x = 0; x < table.cells.fine[2]; ++x, ++index)
         reverse_diagonal(table, {z, y, x}, index, gradient);
   gradient.self = Buffer<T>();
 }
@@ -182,7 +182,7 @@ void add_window_gradient(const CpuWindowTable<T>& table, const T* rows, const T*
                          const CompatibilityTable<T>* transposed_compatibility,
                          int64_t num_channels, bool excludes_self, CpuWindowGradient<T>& out) {
   const int64_t stride = padded_stride<T>(num_channels), num_nodes = table.num_nodes();
-  if (table.cell_size > 1) {
+  if (table.cells.has_cells()) {
     Buffer<T> gradients(host_memory(), num_nodes * stride);
     for_nodes(num_nodes, [&](int64_t begin, int64_t end) {
       message_gradient(grad_scores + begin * stride, transposed_compatibility, end - begin,

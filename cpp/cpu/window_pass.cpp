@@ -27,7 +27,7 @@ template <typename T>
 BetweenCells<T> pass_between_cells(const CpuWindowTable<T>& table, const T* marginals,
                                    int64_t stride) {
   return {messages_along_rows(table, cell_means(table, marginals, stride), stride),
-          cells_along_row<T>(table.cells())};
+          cells_along_row<T>(table.cells)};
 }
 
 template <typename T>
@@ -114,7 +114,7 @@ class PiecePass {
   void message(size_t m, int64_t row, int64_t first, int64_t count, T* to) {
     const CpuWindowTable<T>& table = as_cpu(*pass_.kernels[m]);
     const int64_t node = row * extent_[2] + first;
-    if (table.cell_size == 1) {
+    if (!table.cells.has_cells()) {
       simd::window_kernels<T>().message(readers_[m].row(row, first, first + count), stride_, to);
     } else {
       const BetweenCells<T>& between = between_cells_[m];
@@ -162,9 +162,10 @@ T window_pass(const WindowPass<T>& pass) {
   std::vector<BetweenCells<T>> between_cells;
   for (const auto& kernel : pass.kernels) {
     const CpuWindowTable<T>& table = as_cpu(*kernel);
-    extent = table.fine;
-    between_cells.push_back(table.cell_size > 1 ? pass_between_cells(table, pass.marginals, stride)
-                                                : BetweenCells<T>());
+    extent = table.cells.fine;
+    between_cells.push_back(table.cells.has_cells()
+                                ? pass_between_cells(table, pass.marginals, stride)
+                                : BetweenCells<T>());
   }
   const RowTasks tasks(extent);
   std::vector<T> change(static_cast<size_t>(tasks.num_tasks()), T(0));

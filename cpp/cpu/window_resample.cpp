@@ -53,7 +53,7 @@ struct Axis {
 
 Axis axis_of(const CellGrid& grid, int axis) {
   const auto a = static_cast<size_t>(axis);
-  return {grid.fine[a], grid.coarse[a], grid.phase[a], grid.cell_size};
+  return {grid.fine[a], grid.coarse[a], grid.phase[a], grid.cell_size[a]};
 }
 
 // scale: of the lines of nodes along x, [outer, length]; or nullptr.

@@ -30,8 +30,7 @@ class CpuWindowTable final : public WindowTable<T> {
   }
   int64_t margin() const override { return geometry.radius + simd::kWindowBlock; }
 
-  CellGrid cells() const { return {fine, geometry.extent, phase, cell_size}; }
-  int64_t num_nodes() const { return fine[0] * fine[1] * fine[2]; }
+  int64_t num_nodes() const { return cells.fine[0] * cells.fine[1] * cells.fine[2]; }
   // The weights of the block that starts at pixel x.
   int64_t block_begin(int64_t row, int64_t x) const {
     const int64_t per_row = whole_blocks(geometry.extent[2]);
@@ -42,9 +41,7 @@ class CpuWindowTable final : public WindowTable<T> {
     return weights[block_begin(row, x - lane) + tap * simd::kWindowBlock + lane];
   }
 
-  const Place fine;   // the grid of the nodes
-  const Place phase;  // nodes of the first cell that lie outside
-  const int64_t cell_size;
+  const CellGrid cells;
   const WindowGeometry geometry;  // of the grid of cells
   const bool is_symmetric;        // of the weights, without `pre` and `post`
   Buffer<T> weights;              // [rows, blocks, num_taps, kWindowBlock]

@@ -47,13 +47,14 @@ class TermReverse {
       : table_(table),
         gradient_(gradient),
         term_(term),
-        features_(table.cells(), table.margin(), term.features),
+        features_(table.cells, table.margin(), term.features),
         scales_(table, features_, term.normalization),
         // Normalised terms between cells have their weight and scales at the nodes.
-        at_nodes_(table.cell_size > 1 && term.normalization != Normalization::none),
+        at_nodes_(table.cells.has_cells() && term.normalization != Normalization::none),
         factor_(at_nodes_ ? T(1) : term.weight),
-        ones_(table.cell_size > 1 ? filled(table.geometry.num_nodes() + 2 * table.margin(), T(1))
-                                  : Buffer<T>()),
+        ones_(table.cells.has_cells()
+                  ? filled(table.geometry.num_nodes() + 2 * table.margin(), T(1))
+                  : Buffer<T>()),
         norm_(filled(table.geometry.num_nodes() + 2 * table.margin(), T(0))) {}
 
   void run(const WindowTermGradient<T>& out) {
@@ -98,7 +99,7 @@ class TermReverse {
 
   // K~ = weight post (K pre): the sum of post grad_post, where grad_post lacks the weight.
   double weight_gradient(const T* grad_post) const {
-    const bool is_between_cells = table_.cell_size > 1 && !at_nodes_;
+    const bool is_between_cells = table_.cells.has_cells() && !at_nodes_;
     const int64_t count = is_between_cells ? table_.geometry.num_nodes() : table_.num_nodes();
     const T* scale = is_between_cells ? post() : scales_.post.data() + scales_.margin;
     double sum = 0;
@@ -120,10 +121,10 @@ class TermReverse {
                                           scales_.post[scales_.margin + i],
                                           pre_factor * grad_pre[i], term_.weight * grad_post[i]);
     T* to = norm_.data() + table_.margin();
-    if (table_.cell_size == 1)
+    if (!table_.cells.has_cells())
       std::copy_n(by_norm.data(), num_nodes, to);
     else
-      upsample_transpose<T>(table_.cells(), by_norm.data(), nullptr, 1, to);
+      upsample_transpose<T>(table_.cells, by_norm.data(), nullptr, 1, to);
   }
 
   // By features and standard deviations, from every pair's share of dL/dg g.
@@ -194,11 +195,11 @@ class TermReverse {
 
   void store_values(const T* by_feature, const NodeView<T>& values) const {
     const int64_t num_nodes = table_.num_nodes(), cells = table_.geometry.num_nodes();
-    Buffer<T> nodes(host_memory(), table_.cell_size > 1 ? num_nodes : 0);
+    Buffer<T> nodes(host_memory(), table_.cells.has_cells() ? num_nodes : 0);
     for (int64_t c = 0; c < values.num_channels; ++c) {
       const T* from = by_feature + c * cells;
-      if (table_.cell_size > 1) {
-        pool_transpose(table_.cells(), from, 1, nodes.data());
+      if (table_.cells.has_cells()) {
+        pool_transpose(table_.cells, from, 1, nodes.data());
         from = nodes.data();
       }
       const T inverse = features_.inverse_sigma[static_cast<size_t>(c)];

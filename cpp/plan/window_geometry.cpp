@@ -8,10 +8,13 @@
 
 namespace densefield {
 
-WindowGeometry::WindowGeometry(const Place& grid_extent, WindowShape shape, int64_t filter_size)
-    : extent(grid_extent) {
+WindowGeometry::WindowGeometry(const CellGrid& grid, WindowShape shape, int64_t filter_size)
+    : extent(grid.coarse) {
   const int64_t reach = shape == WindowShape::square ? filter_size / 2 : filter_size;
-  const int64_t reach_z = std::min(reach, extent[0] - 1), reach_y = std::min(reach, extent[1] - 1);
+  const auto reach_along = [&](int axis) {
+    return axis == grid.batch_axis ? 0 : std::min(reach, extent[static_cast<size_t>(axis)] - 1);
+  };
+  const int64_t reach_z = reach_along(0), reach_y = reach_along(1);
   for (int64_t dz = -reach_z; dz <= reach_z; ++dz)
     for (int64_t dy = -reach_y; dy <= reach_y; ++dy) {
       int64_t reach_x = reach;
@@ -25,16 +28,19 @@ WindowGeometry::WindowGeometry(const Place& grid_extent, WindowShape shape, int6
 }
 
 CellGrid make_cell_grid(const Grid& grid, const WindowOptions& options) {
-  CellGrid cells{{1, 1, 1}, {1, 1, 1}, {0, 0, 0}, options.cell_size};
-  const size_t axes = grid.extent.size();
-  if (axes < 1 || axes > 3)
+  CellGrid cells{{1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {1, 1, 1}, -1};
+  const size_t axes = grid.extent.size(), first = options.is_batch ? 1 : 0;
+  if (axes < 1 + first || axes > 3)
     fail_value("window kernels need a grid of 1 to 3 dimensions, got " + std::to_string(axes));
-  for (size_t a = 0; a < axes; ++a) {
-    cells.fine[3 - axes + a] = grid.extent[a];
-    if (options.cell_size > 1) cells.phase[3 - axes + a] = options.phase[a];
-  }
+  if (options.is_batch) cells.batch_axis = static_cast<int>(3 - axes);
+  for (size_t a = 0; a < axes; ++a) cells.fine[3 - axes + a] = grid.extent[a];
+  if (options.cell_size > 1)
+    for (size_t a = first; a < axes; ++a) {
+      cells.cell_size[3 - axes + a] = options.cell_size;
+      cells.phase[3 - axes + a] = options.phase[a];
+    }
   for (size_t a = 0; a < 3; ++a)
-    cells.coarse[a] = cell_of(cells.fine[a] - 1, cells.phase[a], cells.cell_size) + 1;
+    cells.coarse[a] = cell_of(cells.fine[a] - 1, cells.phase[a], cells.cell_size[a]) + 1;
   return cells;
 }
 

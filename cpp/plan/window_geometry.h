@@ -21,10 +21,25 @@ struct WindowRowSpan {
   int64_t first_tap;
 };
 
-// Taps are numbered in the order of their offsets, so that tap t and tap num_taps - 1 - t
-// are opposite. Offsets that no two nodes of the grid have are left out.
+// The grid of nodes and the grid of cells that messages pass between.
+struct CellGrid {
+  Place fine;
+  Place coarse;
+  Place phase;      // nodes of the first cell that lie outside
+  Place cell_size;  // 1 along a batch, and along axes that the grid has not
+  int batch_axis;   // the axis that counts the grids of a batch; -1: one grid
+
+  // Whether cells hold several nodes.
+  DF_HD bool has_cells() const { return cell_size[2] > 1; }
+};
+
+// Throws Error (value) unless each grid has 1 to 3 axes, with that of the batch.
+CellGrid make_cell_grid(const Grid& grid, const WindowOptions& options);
+
+// Which cells lie in a cell's window. Taps are numbered in the order of their offsets, so that
+// tap t and tap num_taps - 1 - t are opposite. Offsets that no two cells have are left out.
 struct WindowGeometry {
-  WindowGeometry(const Place& grid_extent, WindowShape shape, int64_t filter_size);
+  WindowGeometry(const CellGrid& grid, WindowShape shape, int64_t filter_size);
 
   int64_t num_rows() const { return extent[0] * extent[1]; }
   int64_t num_nodes() const { return num_rows() * extent[2]; }
@@ -40,17 +55,6 @@ struct WindowGeometry {
   int64_t num_taps = 0;
   int64_t radius = 0;  // of the widest span
 };
-
-// The grid of nodes and the grid of cells that messages pass between.
-struct CellGrid {
-  Place fine;
-  Place coarse;
-  Place phase;  // nodes of the first cell that lie outside
-  int64_t cell_size;
-};
-
-// Throws Error (value) unless the grid has 1 to 3 axes.
-CellGrid make_cell_grid(const Grid& grid, const WindowOptions& options);
 
 // Whether the weights are: scales on one side that stay at the nodes do not count.
 template <typename T>

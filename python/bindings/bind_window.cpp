@@ -8,9 +8,9 @@ namespace densefield::bindings {
 namespace {
 
 WindowOptions options_from(const std::string& shape, int64_t filter_size, int64_t cell_size,
-                           std::vector<int64_t> phase) {
+                           std::vector<int64_t> phase, bool is_batch) {
   return {shape == "diamond" ? WindowShape::diamond : WindowShape::square, filter_size, cell_size,
-          std::move(phase)};
+          std::move(phase), is_batch};
 }
 
 template <typename T>
@@ -28,9 +28,10 @@ void bind_window_types(py::module_& module, const std::string& suffix) {
 
   py::class_<Model, std::shared_ptr<Model>>(module, ("ConvModel" + suffix).c_str())
       .def(py::init([](std::vector<int64_t> grid, const std::string& shape, int64_t filter_size,
-                       int64_t cell_size, std::vector<int64_t> phase,
+                       int64_t cell_size, std::vector<int64_t> phase, bool is_batch,
                        const std::vector<std::vector<WindowTerm<T>>>& groups, bool exclude_self) {
-        const WindowOptions options = options_from(shape, filter_size, cell_size, std::move(phase));
+        const WindowOptions options =
+            options_from(shape, filter_size, cell_size, std::move(phase), is_batch);
         const GilReleased released;
         return std::make_shared<Model>(current_backend<T>(), Grid{std::move(grid)}, options, groups,
                                        exclude_self);

@@ -263,6 +263,7 @@ class _ConvModel(metaclass=_PybindType):
         filter_size: int,
         cell_size: int,
         phase: list[int],
+        is_batch: bool,
         groups: Sequence[Sequence[_WindowTerm]],
         exclude_self: bool,
         /,

@@ -96,6 +96,7 @@ class PreparedConvCRF(PreparedCRF):
     """
 
     crf: ConvCRF
+    _is_batch = False  # whether the first axis of the grid counts images
 
     def __init__(
         self,
@@ -150,16 +151,19 @@ class PreparedConvCRF(PreparedCRF):
                 terms.append(term(*self._features(kernel, channels, place), mode, weight))
             self.terms.append(terms)
         crf = self.crf
-        phase = cell_phase(self.shape, crf.downsampling) if self._phase is None else self._phase
         return model(
             list(self.shape),
             crf.shape,
             crf.filter_size,
             crf.downsampling,
-            phase,
+            self._cell_phase(),
+            self._is_batch,
             self.terms,
             crf.exclude_self,
         )
+
+    def _cell_phase(self) -> list[int]:
+        return cell_phase(self.shape, self.crf.downsampling) if self._phase is None else self._phase
 
     def _grid_sigma(self, kernel: Kernel) -> list[float]:
         return []

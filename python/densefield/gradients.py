@@ -288,7 +288,7 @@ class Reverse:
         if not isinstance(kernel, Gaussian | Bilateral):
             return 0
         source = self._prepared._image_source
-        axes = 0 if kernel.sigma_space is None else len(self._prepared.shape)
+        axes = 0 if kernel.sigma_space is None else self._prepared._num_axes
         if isinstance(kernel, Gaussian) or source is None:
             return axes
         return axes + (1 if source.channel_axis is None else source.shape[source.channel_axis])
@@ -323,7 +323,7 @@ class Reverse:
         if isinstance(kernel, Features) or "sigmas" not in self._wanted:
             return None
         array = np.asarray(values, np.float64)
-        axes = len(self._prepared.shape)
+        axes = self._prepared._num_axes
         if isinstance(kernel, Gaussian):
             on_grid = bool(self._prepared._grid_sigma(kernel))
             return SigmaGradient(array if on_grid else array[::-1].copy(), None)

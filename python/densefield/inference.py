@@ -98,6 +98,10 @@ class PreparedCRF:
         """
         return 0 if self._core is None else self._core.nbytes
 
+    @property
+    def _num_axes(self) -> int:
+        return len(self.shape)  # those that nodes have positions along
+
     def __repr__(self) -> str:
         return f"PreparedCRF(shape={self.shape}, dtype={self.dtype}, nbytes={self.nbytes})"
 
@@ -344,13 +348,8 @@ class PreparedCRF:
 
     def _sigma_space(self, kernel: Gaussian | Bilateral) -> list[float]:
         assert kernel.sigma_space is not None
-        return spread_sigma(
-            "sigma_space",
-            as_sigma("sigma_space", kernel.sigma_space),
-            len(self.shape),
-            "grid axes",
-            self.dtype,
-        )
+        sigma = as_sigma("sigma_space", kernel.sigma_space)
+        return spread_sigma("sigma_space", sigma, self._num_axes, "grid axes", self.dtype)
 
     def _grid_sigma(self, kernel: Kernel) -> list[float]:
         """Return one standard deviation per axis for a kernel computed on the grid, else none."""
@@ -384,9 +383,9 @@ class PreparedCRF:
         if isinstance(kernel, Gaussian):
             return space, none, []
         assert channels is not None
-        if len(self.shape) + channels.shape[0] > _densefield.max_dim:
+        if self._num_axes + channels.shape[0] > _densefield.max_dim:
             raise ValueError(
-                f"image must have up to {_densefield.max_dim - len(self.shape)} channels for a "
+                f"image must have up to {_densefield.max_dim - self._num_axes} channels for a "
                 f"Bilateral kernel on this grid, got {channels.shape[0]}; if the image has no "
                 f"channels, set channel_axis=None; if they come first, channel_axis=0"
             )

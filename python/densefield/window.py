@@ -148,7 +148,7 @@ class WindowKernel:
             self._term = term([], table, [1.0] * values.shape[-1], normalization, 1.0)
             with place.models_on(device):
                 self._core = model(
-                    list(self.grid), self.shape, self.filter_size, 1, [], [[self._term]], False
+                    [*self.grid], self.shape, self.filter_size, 1, [], False, [[self._term]], False
                 )
 
     @property

@@ -27,6 +27,8 @@ struct WindowOptions {
   int64_t cell_size = 1;
   // Nodes of the first cell that lie outside the grid, one number per axis, slowest first.
   std::vector<int64_t> phase;
+  // The first axis of the grid counts grids of a batch: no window or cell holds nodes of two.
+  bool is_batch = false;
 };
 
 template <typename T>
