@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from densefield._arrays import FloatArray, Shape
 from densefield._model import Output
 from densefield.compatibility import Checked, Potts
+from densefield.conv_batch import ConvBatch, images_at_once
 from densefield.conv_crf import ConvCRF, Start
 from densefield.crf import DenseCRF
 from densefield.gradients import Gradients
@@ -125,8 +126,8 @@ def _color(kernel: Kernel) -> tuple[float, ...]:
     return cast("tuple[float, ...]", kernel.sigma_color) if isinstance(kernel, Bilateral) else ()
 
 
-def model(layer: Layer, learnable: Learnable) -> DenseCRF:
-    """Return the CRF of a layer with its numbers."""
+def model(layer: Layer, learnable: Learnable, *, of_batch: bool = False) -> DenseCRF:
+    """Return the CRF of a layer with its numbers; `of_batch`: a `ConvBatch`."""
     mu = _compatibilities(layer, learnable.compatibility)
     own: Sequence[Checked | None] = mu if len(mu) > 1 else [None] * len(layer.kernels)
     kernels: list[Kernel] = []
@@ -155,7 +156,7 @@ def model(layer: Layer, learnable: Learnable) -> DenseCRF:
     }
     if layer.window is None:
         return DenseCRF(kernels, **options)
-    return ConvCRF(
+    return (ConvBatch if of_batch else ConvCRF)(
         kernels,
         **options,
         filter_size=layer.window.filter_size,
@@ -209,13 +210,13 @@ def infer(
     -------
     (B, C, *grid) array
     """
-    crf = model(layer, learnable)
     result = np.empty(unary.shape, unary.dtype) if out is None else out
-    for b in range(len(unary)):
+    for crf, b, axis in _fields(layer, learnable, unary, check_finite):
         crf.infer(
             unary[b],
             _of_batch(image, b),
-            channel_axis=0,
+            label_axis=axis,
+            channel_axis=axis,
             out=result[b],
             check_finite=check_finite,
         )
@@ -264,11 +265,14 @@ def infer_vjp(
         # One factor for each label, which is never taken for the model without a factor.
         factor = np.broadcast_to(learnable.unary_weight, unary.shape[1:2])
         learnable = learnable._replace(unary_weight=factor.copy())
-    crf = model(layer, learnable)
     wants: list[Any] = [name for name in names if name != "unary_weight"]  # it comes with all
-    for b in range(len(unary)):
+    for crf, b, axis in _fields(layer, learnable, unary, check_finite):
         _, vjp = crf.infer_vjp(
-            unary[b], _of_batch(image, b), channel_axis=0, check_finite=check_finite
+            unary[b],
+            _of_batch(image, b),
+            label_axis=axis,
+            channel_axis=axis,
+            check_finite=check_finite,
         )
         gradients = vjp(grad[b], wants=wants, check_finite=False)
         for name, total in totals.items():
@@ -317,5 +321,25 @@ def _sigma_parts(layer: Layer, gradients: Gradients) -> list[Numbers]:
     return parts
 
 
-def _of_batch(image: FloatArray | None, index: int) -> FloatArray | None:
-    return None if image is None else image[index]
+class _Field(NamedTuple):
+    """What of a batch is inferred at once: one image, or several joined."""
+
+    crf: DenseCRF
+    images: int | slice
+    axis: int  # of labels and channels
+
+
+def _fields(
+    layer: Layer, learnable: Learnable, unary: FloatArray, check_finite: bool
+) -> Iterator[_Field]:
+    count, size = len(unary), 1
+    if layer.window is not None and count > 1:
+        size = min(count, images_at_once(unary[0], is_finite=check_finite))
+    crf = model(layer, learnable, of_batch=size > 1)
+    for first in range(0, count, size):
+        images = slice(first, min(first + size, count)) if size > 1 else first
+        yield _Field(crf, images, int(size > 1))
+
+
+def _of_batch(image: FloatArray | None, images: int | slice) -> FloatArray | None:
+    return None if image is None else image[images]
