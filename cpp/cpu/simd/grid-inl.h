@@ -78,18 +78,26 @@ DF_HD void splat_chunk(const Chunk& chunk, const Block& block, RunCursor cursor)
   }
 }
 
-// Nodes along the last axis that the points of a piece lie between.
+// Where the points of a piece lie along the last axis.
+struct LinePiece {
+  int64_t phase;   // of the first, grid steps behind the node before it
+  int64_t column;  // that node, counted from the run's first
+  int64_t length;  // nodes that the points lie between
+};
+
 template <typename T>
-DF_HD int64_t line_length(const GridBlock<T>& grid, int64_t position, int64_t count) {
-  return (position % grid.step + count - 1) / grid.step + grid.num_corners;
+DF_HD LinePiece line_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t skip,
+                           int64_t count) {
+  const int64_t position = run.position + skip, phase = position % grid.step;
+  return {phase, position / grid.step - run.position / grid.step,
+          (phase + count - 1) / grid.step + grid.num_corners};
 }
 
 // Calls body(p, corner_weight) for the points of a piece, node interval by node interval:
 // begin(c) before the points between nodes c and c+1 of the line, end(c) behind them.
 template <typename T, typename Begin, typename Body, typename End>
-DF_HD void for_intervals(const GridBlock<T>& grid, int64_t position, int64_t count, Begin begin,
+DF_HD void for_intervals(const GridBlock<T>& grid, int64_t phase, int64_t count, Begin begin,
                          Body body, End end) {
-  int64_t phase = position % grid.step;
   for (int64_t p = 0, c = 0; p < count; ++c, phase = 0) {
     begin(c);
     for (; phase < grid.step && p < count; ++phase, ++p) body(p, grid.corner_weight + 2 * phase);
@@ -101,9 +109,7 @@ DF_HD void for_intervals(const GridBlock<T>& grid, int64_t position, int64_t cou
 template <typename R, typename T, typename Receive>
 DF_HD void slice_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t skip, int64_t count,
                        const T* nodes, int64_t stride, int64_t size, T* line, Receive receive) {
-  const int64_t position = run.position + skip;
-  const int64_t column = position / grid.step - run.position / grid.step;
-  const int64_t length = line_length(grid, position, count);
+  const auto [phase, column, length] = line_piece(grid, run, skip, count);
   const T* from = nodes + (run.node + column) * stride;
   const T* across = from;
   if (grid.num_lines > 1) {
@@ -128,7 +134,7 @@ DF_HD void slice_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t 
   left.restore(across);
   R right = left;
   for_intervals(
-      grid, position, count,
+      grid, phase, count,
       [&](int64_t c) {
         right = R(const_cast<T*>(across + (c + 1) * stride), size);
         right.restore(across + (c + 1) * stride);
@@ -143,9 +149,7 @@ DF_HD void slice_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t 
 template <typename R, typename T, typename Value>
 DF_HD void splat_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t skip, int64_t count,
                        T* box, int64_t stride, int64_t size, T* line, Value value) {
-  const int64_t position = run.position + skip;
-  const int64_t column = position / grid.step - run.position / grid.step;
-  const int64_t length = line_length(grid, position, count);
+  const auto [phase, column, length] = line_piece(grid, run, skip, count);
   if (grid.num_corners == 1) {
     for (int64_t p = 0; p < count; ++p) {
       R row(line + p * stride, size);
@@ -156,7 +160,7 @@ DF_HD void splat_piece(const GridBlock<T>& grid, const GridRun<T>& run, int64_t 
     R left(line, size), right(line, size);
     fill(left, [](int) { return R::broadcast(T(0)); });
     for_intervals(
-        grid, position, count,
+        grid, phase, count,
         [&](int64_t c) {
           right = R(line + (c + 1) * stride, size);
           fill(right, [](int) { return R::broadcast(T(0)); });
@@ -211,9 +215,7 @@ DF_HD void add_line(T factor, const T* from, int64_t count, T* to) {
 template <typename T>
 DF_HD void slice_single(const GridBlock<T>& grid, const GridRun<T>& run, int64_t skip,
                         int64_t count, const T* nodes, T* line, T* messages) {
-  const int64_t position = run.position + skip, first = position % grid.step;
-  const int64_t column = position / grid.step - run.position / grid.step;
-  const int64_t length = line_length(grid, position, count);
+  const auto [first, column, length] = line_piece(grid, run, skip, count);
   const T* across = nodes + run.node + column;
   if (grid.num_lines > 1) {
     scale_line(run.line_weight[0], across, length, line);
@@ -237,9 +239,7 @@ DF_HD void slice_single(const GridBlock<T>& grid, const GridRun<T>& run, int64_t
 template <typename T>
 DF_HD void splat_single(const GridBlock<T>& grid, const GridRun<T>& run, int64_t skip,
                         int64_t count, const T* values, T* line, T* box) {
-  const int64_t position = run.position + skip, first = position % grid.step;
-  const int64_t column = position / grid.step - run.position / grid.step;
-  const int64_t length = line_length(grid, position, count);
+  const auto [first, column, length] = line_piece(grid, run, skip, count);
   if (grid.num_corners == 1) {
     line = const_cast<T*>(values);  // only read from here on
   } else {
