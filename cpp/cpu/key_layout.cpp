@@ -14,8 +14,11 @@ constexpr int64_t kGrain = 65536;  // nodes per task
 template <typename T>
 class ColumnRanges {
  public:
-  ColumnRanges(const T* first_row, int64_t num_columns)
-      : low_(first_row, first_row + num_columns), high_(low_), zero_(low_.size(), T(0)) {}
+  void start(const T* first_row, int64_t num_columns) {
+    low_.assign(first_row, first_row + num_columns);
+    high_ = low_;
+    zero_.assign(low_.size(), T(0));
+  }
 
   void add(const T* row) {
     const size_t num_columns = low_.size();
@@ -42,30 +45,26 @@ class ColumnRanges {
   std::vector<T> zero_;
 };
 
-// The ranges of some nodes' channels, which lie as `values` says. The nodes are taken in
-// `kColumns` columns; what is left goes one by one.
+// Adds nodes begin .. end - 1. Channels that lie together are taken at once, and so are nodes
+// that lie behind each other.
 template <typename T>
 void add_ranges(const NodeView<const T>& values, int64_t begin, int64_t end, ValueRange* ranges) {
-  constexpr int64_t kColumns = 16;
-  const int64_t num_channels = values.num_channels;
-  const bool is_flat = values.channel_stride == 1 && values.node_stride == num_channels;
-  const int64_t whole = begin + (end - begin) / kColumns * kColumns;
-  if (is_flat && whole > begin) {
-    ColumnRanges<T> columns(&values.at(0, begin), kColumns * num_channels);
-    for (int64_t i = begin; i < whole; i += kColumns) columns.add(&values.at(0, i));
-    for (int64_t c = 0; c < kColumns * num_channels; ++c)
-      ranges[c % num_channels].add(columns.range(static_cast<size_t>(c)));
-    begin = whole;
-  } else if (values.node_stride == 1 && whole > begin) {
-    for (int64_t c = 0; c < num_channels; ++c) {
-      ColumnRanges<T> columns(&values.at(c, begin), kColumns);
-      for (int64_t i = begin; i < whole; i += kColumns) columns.add(&values.at(c, i));
-      for (size_t column = 0; column < kColumns; ++column) ranges[c].add(columns.range(column));
-    }
-    begin = whole;
+  constexpr int64_t kNodes = 16;
+  const int64_t width = values.channel_stride == 1 ? values.num_channels : 1;
+  ColumnRanges<T> columns;
+  const auto add = [&](int64_t channel, int64_t first, int64_t last, int64_t nodes) {
+    if (first == last) return;
+    columns.start(&values.at(channel, first), nodes * width);
+    for (int64_t i = first; i < last; i += nodes) columns.add(&values.at(channel, i));
+    for (int64_t k = 0; k < nodes * width; ++k)
+      ranges[channel + k % width].add(columns.range(static_cast<size_t>(k)));
+  };
+  const bool is_dense = values.node_stride == width;
+  const int64_t whole = is_dense ? begin + (end - begin) / kNodes * kNodes : begin;
+  for (int64_t c = 0; c < values.num_channels; c += width) {
+    add(c, begin, whole, kNodes);
+    add(c, whole, end, 1);
   }
-  for (int64_t i = begin; i < end; ++i)
-    for (int64_t c = 0; c < num_channels; ++c) ranges[c].add(values.at(c, i));
 }
 
 // The range of every channel over all nodes. Blocks are slices of the grid order: only

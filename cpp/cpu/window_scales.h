@@ -22,16 +22,13 @@ struct NodeScales {
         post(host_memory(), pre.size()) {
     std::fill_n(pre.data(), pre.size(), T(0));
     std::fill_n(post.data(), post.size(), T(0));
+    const ScaleRule<T> rule = scale_rule(mode, T(1));
     Buffer<T> sums;
     if (mode != Normalization::none) sums = window_sums(table, features);
-    const bool is_one_pre = mode == Normalization::none || mode == Normalization::after;
-    const bool is_one_post = mode == Normalization::none || mode == Normalization::before;
     for (int64_t i = 0; i < table.num_nodes(); ++i) {
-      const T scale = mode == Normalization::none
-                          ? T(1)
-                          : normalization_scale(sums[i], mode == Normalization::symmetric);
-      pre[margin + i] = is_one_pre ? T(1) : scale;
-      post[margin + i] = is_one_post ? T(1) : scale;
+      const T scale = sums.is_empty() ? T(1) : normalization_scale(sums[i], rule.square_root);
+      pre[margin + i] = rule.scales_pre ? scale : T(1);
+      post[margin + i] = rule.scales_post ? scale : T(1);
     }
   }
 

@@ -109,9 +109,7 @@ class TermReverse {
 
   // To norm_: the gradient by n = K 1, on the grid of cells.
   void reverse_normalization(const T* grad_pre, const T* grad_post) {
-    const Normalization mode = term_.normalization;
-    const ScaleRule<T> rule{mode != Normalization::after, mode != Normalization::before,
-                            mode == Normalization::symmetric, T(1)};
+    const ScaleRule<T> rule = scale_rule(term_.normalization, T(1));
     const int64_t num_nodes = table_.num_nodes();
     // grad_pre at the nodes has the weight in it: it went through the table's `post`.
     const T pre_factor = at_nodes_ ? T(1) : term_.weight;

@@ -2,13 +2,17 @@
 // K~ = diag(post) K diag(pre), so that no iteration pays for it.
 #include "normalized_kernel.h"
 
+#include <utility>
+
+#include "../core/normalization.h"
+
 namespace densefield {
 namespace {
 
 // D^-1 or D^-1/2 of maths §3, from n = K 1.
 template <typename T>
 Buffer<T> normalization_scales(Backend<T>& backend, const NodeLayout& layout,
-                               const Lattice<T>& lattice, Normalization mode) {
+                               const Lattice<T>& lattice, bool square_root) {
   const int64_t num_nodes = layout.num_nodes();
   Buffer<T> rows(backend.memory(), num_nodes);
   backend.fill(T(1), rows.size(), rows.data());
@@ -17,7 +21,7 @@ Buffer<T> normalization_scales(Backend<T>& backend, const NodeLayout& layout,
   backend.blur(lattice, false, *vertices);
   backend.slice(lattice, *vertices, nullptr, lattice.slice_scale(), rows.data());
   Buffer<T> scales(backend.memory(), num_nodes);
-  backend.normalizer(layout, rows.data(), 1, mode == Normalization::symmetric, scales.data());
+  backend.normalizer(layout, rows.data(), 1, square_root, scales.data());
   return scales;
 }
 
@@ -32,20 +36,19 @@ LatticeKernel<T> make_normalized_kernel(Backend<T>& backend,
   kernel.normalization = spec.normalization;
   kernel.lattice = spec.grid_sigma.empty() ? backend.build_lattice(layout, spec.features)
                                            : backend.build_grid_kernel(layout, spec.grid_sigma);
+  const ScaleRule<T> rule = scale_rule(spec.normalization, kernel.lattice->slice_scale());
+  Buffer<T> scales;
+  if (rule.scales_pre || rule.scales_post)
+    scales = normalization_scales(backend, *layout, *kernel.lattice, rule.square_root);
   kernel.post = Buffer<T>(backend.memory(), num_nodes);
-  backend.fill(kernel.lattice->slice_scale(), num_nodes, kernel.post.data());
-  const Normalization mode = spec.normalization;
-  if (mode == Normalization::before || mode == Normalization::symmetric) {
-    kernel.pre = normalization_scales(backend, *layout, *kernel.lattice, mode);
+  backend.fill(rule.slice_scale, num_nodes, kernel.post.data());
+  if (rule.scales_post)
+    backend.multiply(kernel.post.data(), scales.data(), num_nodes, kernel.post.data());
+  if (rule.scales_pre) {
+    kernel.pre = std::move(scales);
   } else {
     kernel.pre = Buffer<T>(backend.memory(), num_nodes);
     backend.fill(T(1), num_nodes, kernel.pre.data());
-  }
-  if (mode == Normalization::symmetric) {
-    backend.multiply(kernel.post.data(), kernel.pre.data(), num_nodes, kernel.post.data());
-  } else if (mode == Normalization::after) {
-    const Buffer<T> scales = normalization_scales(backend, *layout, *kernel.lattice, mode);
-    backend.multiply(kernel.post.data(), scales.data(), num_nodes, kernel.post.data());
   }
   return kernel;
 }

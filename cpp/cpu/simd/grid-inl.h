@@ -284,14 +284,18 @@ template <typename T>
 void grid_splat(const GridBlock<T>& grid, const T* rows, const T* pre, T* box, int64_t stride,
                 T* line) {
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
-    if constexpr (nv == kSingle) return grid_splat_single(grid, rows, pre, box, line);
-    using R = Row<T, nv>;
-    for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
-      splat_piece<R>(grid, run, skip, count, box + offset, stride, nv, line, [&](int64_t p, int v) {
-        const T factor = pre != nullptr ? pre[i + p] : T(1);
-        return factor * R::load(rows + (i + p) * stride + offset, v);
+    if constexpr (nv == kSingle) {
+      grid_splat_single(grid, rows, pre, box, line);
+    } else {
+      using R = Row<T, nv>;
+      for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
+        splat_piece<R>(grid, run, skip, count, box + offset, stride, nv, line,
+                       [&](int64_t p, int v) {
+                         const T factor = pre != nullptr ? pre[i + p] : T(1);
+                         return factor * R::load(rows + (i + p) * stride + offset, v);
+                       });
       });
-    });
+    }
   });
 }
 
@@ -299,18 +303,21 @@ template <typename T>
 void grid_slice(const GridBlock<T>& grid, const T* nodes, const T* post, T scale, T* rows,
                 int64_t stride, T* line) {
   for_pieces<T>(stride, [&](auto nv, int64_t offset) {
-    if constexpr (nv == kSingle) return grid_slice_single(grid, nodes, post, scale, rows, line);
-    using R = Row<T, nv>;
-    for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
-      slice_piece<R>(grid, run, skip, count, nodes + offset, stride, nv, line,
-                     [&](int64_t p, auto message) {
-                       const T factor = post != nullptr ? scale * post[i + p] : scale;
-                       T* to = rows + (i + p) * stride + offset;
-                       R row(to, nv);
-                       fill(row, [&](int v) { return factor * message(v); });
-                       row.save(to);
-                     });
-    });
+    if constexpr (nv == kSingle) {
+      grid_slice_single(grid, nodes, post, scale, rows, line);
+    } else {
+      using R = Row<T, nv>;
+      for_block_pieces(grid, [&](const GridRun<T>& run, int64_t skip, int64_t i, int64_t count) {
+        slice_piece<R>(grid, run, skip, count, nodes + offset, stride, nv, line,
+                       [&](int64_t p, auto message) {
+                         const T factor = post != nullptr ? scale * post[i + p] : scale;
+                         T* to = rows + (i + p) * stride + offset;
+                         R row(to, nv);
+                         fill(row, [&](int v) { return factor * message(v); });
+                         row.save(to);
+                       });
+      });
+    }
   });
 }
 

@@ -47,7 +47,7 @@ struct BinaryChunk {
   }
 
   DF_HD void add_message(const BinaryPart<T>& kernel) const {
-    product(kernel.post + first, message);
+    multiply(kernel.post + first, message, message);
     for_vectors([&](int64_t p) {
       store(score + p, load(score + p) - kernel.coupling * load(message + p));
     });
@@ -72,7 +72,7 @@ struct BinaryChunk {
   template <int K>
   DF_HD void splat(const BinaryPart<T>& kernel) const {
     const int corners = K > 0 ? K : kernel.corners.num_corners;
-    scaled_score(kernel);
+    multiply(kernel.pre + first, score, message);
     for (int64_t p = 0; p < count; ++p) {
       const int64_t entry = (first + p) * corners;
       Row<T, kSingle> value(nullptr, 1);
@@ -83,24 +83,19 @@ struct BinaryChunk {
   }
 
   DF_HD void splat_grid(const BinaryPart<T>& kernel, RunCursor cursor) const {
-    scaled_score(kernel);
+    multiply(kernel.pre + first, score, message);
     for_run_pieces(*kernel.grid, cursor, count,
                    [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
                      splat_single(*kernel.grid, run, skip, piece, message + p0, line, kernel.sums);
                    });
   }
 
-  // message = pre * score
-  DF_HD void scaled_score(const BinaryPart<T>& kernel) const {
-    for_vectors([&](int64_t p) { store(message + p, load(score + p)); });
-    product(kernel.pre + first, message);
-  }
-  // values *= factor, which has `count` elements.
-  DF_HD void product(const T* factor, T* values) const {
+  // to = factor * from; the factor has `count` elements, the others are scratch.
+  DF_HD void multiply(const T* factor, const T* from, T* to) const {
     if (count == kPassChunk)
       return for_vectors(
-          [&](int64_t p) { store(values + p, load_unaligned(factor + p) * load(values + p)); });
-    for (int64_t p = 0; p < count; ++p) values[p] *= factor[p];
+          [&](int64_t p) { store(to + p, load_unaligned(factor + p) * load(from + p)); });
+    for (int64_t p = 0; p < count; ++p) to[p] = factor[p] * from[p];
   }
 };
 
