@@ -148,6 +148,13 @@ void filter_axis(const GridAxis<T>& axis, const std::vector<T>& tap, int64_t pit
         line[static_cast<size_t>(r + axis.reach())] =
             is_inside ? from + first + (node + r) * pitch : kOutside;
       }
+      // What the next node reads and writes for the first time.
+      constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+      if (node + axis.reach() + 1 < axis.num_nodes)
+        for (int64_t i = first; i < first + count; i += kLine) {
+          __builtin_prefetch(from + i + (node + axis.reach() + 1) * pitch);
+          __builtin_prefetch(to + i + (node + 1) * pitch, 1);
+        }
       simd::kernels<T>().filter_line(line.data(), tap.data(), axis.reach(), count,
                                      to + first + node * pitch);
     }

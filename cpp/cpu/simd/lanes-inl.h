@@ -37,6 +37,13 @@ DF_HD void store_unaligned(T* to, Vec<T> x) {
   *reinterpret_cast<Anywhere*>(to) = x;
 }
 
+// Asks for the lines of memory of an array that is used soon.
+template <typename V>
+DF_HD void prefetch(const V* from, int64_t count) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(V));
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(from + i);
+}
+
 // x in every lane. Subtracting 0 changes no value, so only the broadcast is left.
 template <typename T>
 DF_HD Vec<T> broadcast(T x) {

@@ -125,6 +125,7 @@ struct ChunkPass {
   // one by one, their chains of dependent operations would be waited for.
   DF_HD void softmax() const {
     for (int64_t p = 0; p < count; p += kLanes<T>) {
+      prefetch_next(p);
       Vec<T> fold[kLanes<T>];
       for (int64_t k = 0; k < kLanes<T>; ++k) {
         const R scores = restored(p + k);
@@ -146,6 +147,23 @@ struct ChunkPass {
         fold[k] = sum;
       }
       store(inverse + p, T(1) / fold_tile(fold, [](Vec<T> x, Vec<T> y) { return x + y; }));
+    }
+  }
+
+  // Asks for what the next chunk reads of its points p .. p + kLanes - 1. While the softmax
+  // computes, memory has nothing else to do.
+  DF_HD void prefetch_next(int64_t p) const {
+    const int64_t i = first + kPassChunk + p, rest = block.count - i;
+    const int64_t points = rest < kLanes<T> ? rest : kLanes<T>;
+    prefetch(block.unary + i * stride(), points * stride());
+    for (int m = 0; m < block.num_kernels; ++m) {
+      const PassKernel<T>& kernel = block.kernels[m];
+      prefetch(kernel.pre + i, points);
+      prefetch(kernel.post + i, points);
+      if (kernel.grid != nullptr) continue;
+      const int64_t corners = kernel.corners.num_corners;
+      prefetch(kernel.corners.weight + i * corners, points * corners);
+      prefetch(kernel.corners.corner + i * corners, points * corners);
     }
   }
 
