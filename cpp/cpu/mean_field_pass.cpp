@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "block_unary.h"
 #include "densefield/threads.h"
 #include "reverse_steps.h"
 #include "simd/kernels.h"
@@ -18,6 +19,7 @@ struct PassScratch {
   PassScratch(const MeanFieldPass<T>& pass, int64_t stride)
       : parts(pass.kernels.size()),
         grids(pass.kernels.size()),
+        unary(host_memory(), simd::kPassChunk * stride),
         rows(host_memory(), simd::kPassScratchRows * stride) {
     const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
     // Rows behind a chunk's last point are computed too, and must not slow that down.
@@ -41,6 +43,7 @@ struct PassScratch {
   std::vector<simd::GridBlock<T>> grids;
   Buffer<T> vertices;   // copies of the block's slots
   Buffer<T> marginals;  // on the way to the caller's array
+  Buffer<T> unary;      // on the way from there
   Buffer<T> rows;
 };
 
@@ -67,9 +70,10 @@ struct BlockPass {
     T change = 0;
     const int64_t first = block.begin * stride;
     T* marginals = pass.marginals != nullptr ? pass.marginals + first : scratch.marginals.data();
+    BlockUnary<T> reader(layout, block, pass.unary_nodes, stride, scratch.unary.data());
     simd::kernels<T>().pass(
         {block.end - block.begin, stride, pass.num_labels, static_cast<int>(pass.kernels.size()),
-         scratch.parts.data(), pass.unary + first,
+         scratch.parts.data(), pass.unary != nullptr ? pass.unary + first : nullptr, &reader,
          pass.energy != nullptr ? pass.energy + first : nullptr,
          pass.previous != nullptr ? pass.previous + first : nullptr, marginals, scratch.rows.data(),
          pass.wants_change ? &change : nullptr, pass.wants_scores});

@@ -2,24 +2,12 @@
 #include <algorithm>
 
 #include "densefield/threads.h"
+#include "prefetch.h"
 #include "simd/kernels.h"
 #include "steps.h"
 
 namespace densefield::cpu {
 namespace {
-
-// Asks for what a run will be stored to: one short piece per channel is too much for the
-// processor's own prefetcher. Inlined by force: GCC takes a function that only prefetches for one
-// without effect.
-template <typename T>
-__attribute__((always_inline)) inline void prefetch_run(NodeView<T> to, const Run& run) {
-  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-  if (to.node_stride != 1) return;
-  for (int64_t c = 0; c < to.num_channels; ++c) {
-    for (int64_t p = 0; p < run.length; p += kLine) __builtin_prefetch(&to.at(c, run.node + p), 1);
-    __builtin_prefetch(&to.at(c, run.node + run.length - 1), 1);
-  }
-}
 
 template <typename T>
 void store_run(const T* rows, int64_t stride, const Run& run, NodeView<T> to) {
@@ -75,7 +63,7 @@ template <typename T>
 void store_block(const CpuLayout& layout, const Block& block, const T* rows, NodeView<T> to) {
   const int64_t stride = padded_stride<T>(to.num_channels);
   for (int64_t r = block.run_begin; r < block.run_end; ++r) {
-    if (r + 1 < block.run_end) prefetch_run(to, layout.run(r + 1));
+    if (r + 1 < block.run_end) prefetch_run<Use::write>(to, layout.run(r + 1));
     store_run(rows, stride, layout.run(r), to);
     rows += layout.run(r).length * stride;
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "densefield/threads.h"
+#include "prefetch.h"
 #include "scratch.h"
 #include "simd/kernels.h"
 #include "steps.h"
@@ -77,15 +78,11 @@ class PiecePass {
   }
 
  private:
-  // What the update needs behind the messages comes from memory while they are computed: the
-  // caller's unary, one short piece per label, is too much for the processor's own prefetcher.
-  // Inlined by force: GCC takes a function that only prefetches for one without effect.
+  // What the update needs behind the messages comes from memory while they are computed. Inlined
+  // by force, as prefetch_run.
   __attribute__((always_inline)) void prefetch(int64_t node, int64_t count) const {
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-    if (pass_.unary == nullptr && pass_.unary_nodes.node_stride == 1)
-      for (int64_t c = 0; c < pass_.num_labels; ++c)
-        for (int64_t p = 0; p < count; p += kLine)
-          __builtin_prefetch(&pass_.unary_nodes.at(c, node + p));
+    if (pass_.unary == nullptr) prefetch_run<Use::read>(pass_.unary_nodes, {node, count});
     if (pass_.updated != nullptr)
       for (int64_t e = 0; e < count * stride_; e += kLine)
         __builtin_prefetch(pass_.updated + node * stride_ + e, 1);

@@ -104,11 +104,11 @@ template <typename T>
 std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> model,
                                           const std::vector<Compatibility<T>>& compatibility,
                                           NodeView<const T> unary, bool keeps_marginals,
-                                          bool returns_scores) {
+                                          bool returns_scores, bool unary_may_change) {
   if (unary.num_channels == 2 && !keeps_marginals && !returns_scores && !model->excludes_self())
     return std::make_shared<BinaryField<T>>(std::move(model), compatibility, unary);
   return std::make_shared<MeanField<T>>(std::move(model), compatibility, unary, keeps_marginals,
-                                        returns_scores);
+                                        returns_scores, unary_may_change);
 }
 
 #define DF_INSTANTIATE(T)                                                                  \
@@ -116,7 +116,7 @@ std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> mod
   template class BinaryField<T>;                                                           \
   template std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>>,   \
                                                      const std::vector<Compatibility<T>>&, \
-                                                     NodeView<const T>, bool, bool);
+                                                     NodeView<const T>, bool, bool, bool);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 

@@ -7,6 +7,13 @@
 #include "densefield/error.h"
 
 namespace densefield {
+namespace {
+
+// Bytes from which on the last update reads the caller's array again, and the result takes the
+// memory of the unary's rows. That update takes a tenth longer.
+constexpr int64_t kLargeUnary = int64_t{1} << 26;
+
+}  // namespace
 
 template <typename T>
 std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary) {
@@ -20,13 +27,16 @@ std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<c
 template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
-                        bool keeps_marginals, bool returns_scores)
+                        bool keeps_marginals, bool returns_scores, bool unary_may_change)
     : model_(std::move(model)),
       num_labels_(unary.num_channels),
       unary_(load_unary(*model_, unary)),
       returns_scores_(returns_scores) {
+  Backend<T>& backend = model_->backend();
   if (keeps_marginals || model_->excludes_self())
-    marginals_ = Buffer<T>(model_->backend().memory(), unary_->size());
+    marginals_ = Buffer<T>(backend.memory(), unary_->size());
+  if (backend.uses_nodes() && !unary_may_change && unary_->num_bytes() >= kLargeUnary)
+    unary_nodes_ = unary;
   prepare_updates(compatibility);
   pass(false, true, false, nullptr);
 }
@@ -78,7 +88,8 @@ T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change, const No
   arguments.vertices = vertices_;
   arguments.has_messages = has_messages;
   arguments.splats = splats;
-  arguments.unary = unary_->data();
+  arguments.unary = unary_ ? unary_->data() : nullptr;
+  arguments.unary_nodes = unary_nodes_;
   arguments.previous = latest_;
   arguments.marginals =
       history_ != nullptr ? history_->next(model_->backend().memory()) : marginals_.data();
@@ -112,6 +123,7 @@ T MeanField<T>::update(bool wants_change) {
 template <typename T>
 void MeanField<T>::finish(const ResultPlace<T>& place) {
   blur_messages();
+  if (unary_nodes_.data != nullptr) unary_.reset();
   const NodeView<T> to = place();
   pass(true, false, false, &to);
 }

@@ -41,7 +41,8 @@ void bind_crf_types(py::module_& module, const std::string& suffix) {
                              })
       .def("energy_terms", &energies<T, Model>);
 
-  bind_field<T, Field<T>, Model, bool, bool>(module, "MeanField" + suffix, &make_mean_field<T>);
+  bind_field<T, Field<T>, Model, bool, bool, bool>(module, "MeanField" + suffix,
+                                                   &make_mean_field<T>);
 }
 
 }  // namespace

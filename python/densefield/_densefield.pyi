@@ -195,6 +195,7 @@ class _MeanField(metaclass=_PybindType):
         unary: _Floats,
         keeps_marginals: bool,
         returns_scores: bool,
+        unary_may_change: bool,
         /,
     ) -> None: ...
     def run(

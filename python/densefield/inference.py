@@ -308,7 +308,7 @@ class PreparedCRF:
         kind = _densefield.MeanFieldF64 if self.dtype == np.float64 else _densefield.MeanFieldF32
         assert self._core is not None
         terms, scores = self._compatibility(table.shape[0]), self.crf.output == "scores"
-        return kind(self._core, terms, table, keeps_marginals, scores)
+        return kind(self._core, terms, table, keeps_marginals, scores, unary_may_change)
 
     def _energy_terms(
         self, unary: FloatArray, marginals: FloatArray, axis: int

@@ -83,6 +83,13 @@ struct PassKernel {
   const T* compatibility;  // [1], [stride], or [num_labels, stride]: column l' first
 };
 
+// Finds the unary of a block's points chunk by chunk, where it is not in rows.
+template <typename T>
+struct UnaryReader {
+  // Rows [count, stride] of the next `count` points, padded with infinity; until the next call.
+  const T* (*next)(UnaryReader& self, int64_t count);
+};
+
 template <typename T>
 struct PassBlock {
   int64_t count;
@@ -90,7 +97,8 @@ struct PassBlock {
   int64_t num_labels;
   int num_kernels;
   const PassKernel<T>* kernels;
-  const T* unary;     // [count, stride], padding holds a large energy
+  const T* unary;  // [count, stride], padding holds a large energy; or nullptr:
+  UnaryReader<T>* unary_reader;
   const T* energy;    // [count, stride] pairwise energy of other operators; or nullptr
   const T* previous;  // [count, stride] marginals before the pass; or nullptr
   T* marginals;       // [count, stride] out, may be `previous`; or nullptr

@@ -48,7 +48,8 @@ struct ChunkPass {
   const PassBlock<T> block;
   int64_t first;
   int64_t count;
-  T* inverse;  // [kPassChunk] scratch
+  const T* unary;  // [count, stride]
+  T* inverse;      // [kPassChunk] scratch
 
   DF_HD int64_t stride() const { return NV > 0 ? NV * kLanes<T> : block.stride; }
   DF_HD T* score(int64_t p) const { return block.scratch + (2 + p) * stride(); }
@@ -62,9 +63,8 @@ struct ChunkPass {
 
   // Vector v of the scores that a point starts with.
   DF_HD Vec<T> first_score(int64_t p, int v) const {
-    const int64_t offset = (first + p) * stride();
-    const Vec<T> score = -load(block.unary + offset, v);
-    return block.energy == nullptr ? score : score - load(block.energy + offset, v);
+    const Vec<T> score = -load(unary + p * stride(), v);
+    return block.energy == nullptr ? score : score - load(block.energy + (first + p) * stride(), v);
   }
   // Scores without any message.
   DF_HD void start() const {
@@ -155,7 +155,7 @@ struct ChunkPass {
   DF_HD void prefetch_next(int64_t p) const {
     const int64_t i = first + kPassChunk + p, rest = block.count - i;
     const int64_t points = rest < kLanes<T> ? rest : kLanes<T>;
-    prefetch(block.unary + i * stride(), points * stride());
+    if (block.unary != nullptr) prefetch(block.unary + i * stride(), points * stride());
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T>& kernel = block.kernels[m];
       prefetch(kernel.pre + i, points);
@@ -224,7 +224,9 @@ void pass_of_vectors(PassBlock<T> block) {
   bool has_messages = false;
   for (int m = 0; m < block.num_kernels; ++m) has_messages |= block.kernels[m].vertices != nullptr;
   for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) {
-    const ChunkPass<T, NV> chunk{block, first, count, inverse};
+    const T* unary = block.unary != nullptr ? block.unary + first * block.stride
+                                            : block.unary_reader->next(*block.unary_reader, count);
+    const ChunkPass<T, NV> chunk{block, first, count, unary, inverse};
     if (!has_messages) chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];

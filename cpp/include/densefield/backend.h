@@ -48,14 +48,15 @@ struct MeanFieldPass {
   std::span<const LatticeKernel<T>> kernels;
   std::span<const CompatibilityTable<T>> compatibility;      // one per kernel
   std::span<const std::unique_ptr<VertexRows<T>>> vertices;  // one per kernel
-  bool has_messages;          // false: softmax of the unary alone, maths §2 start
-  bool splats;                // false: nothing will be read after this update
-  const T* unary;             // [N, stride]
-  const T* energy;            // [N, stride] pairwise energy of other operators; or nullptr
-  const T* previous;          // [N, stride] last update's marginals where needed; or nullptr
-  T* marginals;               // [N, stride] out: this update's, may be `previous`; or nullptr
-  bool wants_change;          // needs both
-  const NodeView<T>* result;  // the caller's array for this update's marginals; or nullptr
+  bool has_messages;              // false: softmax of the unary alone, maths §2 start
+  bool splats;                    // false: nothing will be read after this update
+  const T* unary;                 // [N, stride]; or nullptr:
+  NodeView<const T> unary_nodes;  // the caller's, where Backend::uses_nodes
+  const T* energy;                // [N, stride] pairwise energy of other operators; or nullptr
+  const T* previous;              // [N, stride] last update's marginals where needed; or nullptr
+  T* marginals;                   // [N, stride] out: this update's, may be `previous`; or nullptr
+  bool wants_change;              // needs both
+  const NodeView<T>* result;      // the caller's array for this update's marginals; or nullptr
   bool wants_scores;  // `result` gets what the softmax would be taken of; only without `splats`
   UpdateScratch<T>* scratch;  // of make_update_scratch
 };
@@ -153,8 +154,8 @@ class Backend {
   }
   // As mean_field_pass.
   virtual T window_pass(const WindowPass<T>&) const = 0;
-  // Whether window_pass reads the unary and writes its result where the caller has them, so that
-  // nobody keeps rows of either.
+  // Whether passes read the unary and write their result where the caller has them, so that
+  // nobody needs rows of either.
   virtual bool uses_nodes() const { return false; }
 
   // The reverse pass, maths §6; structures in reverse.h. What is "added to"

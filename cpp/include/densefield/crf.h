@@ -62,10 +62,11 @@ class MeanField final : public Field<T> {
  public:
   // One compatibility for each kernel of the model. `keeps_marginals`: they can be stored
   // after every update, not after the last one only. `returns_scores`: `finish` stores what
-  // the last softmax would be taken of.
+  // the last softmax would be taken of. Unless the unary may change, `finish`
+  // may read it again.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
-            bool keeps_marginals, bool returns_scores = false);
+            bool keeps_marginals, bool returns_scores, bool unary_may_change);
   // From rows of the backend: `unary`, padded with infinity. All marginals go to `history`;
   // the first update follows `start`, or the softmax of the unary if that is nullptr.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
@@ -90,6 +91,7 @@ class MeanField final : public Field<T> {
   std::shared_ptr<const CrfModel<T>> model_;
   int64_t num_labels_;
   bool can_continue_ = true;                // false after the last update, and after one that threw
+  NodeView<const T> unary_nodes_{};         // the caller's, if the last update reads it there
   std::shared_ptr<const Buffer<T>> unary_;  // [N, stride]
   Buffer<T> marginals_;                     // [N, stride] if kept, but not in a history
   MarginalHistory<T>* history_ = nullptr;
@@ -111,7 +113,7 @@ template <typename T>
 std::shared_ptr<Field<T>> make_mean_field(std::shared_ptr<const CrfModel<T>> model,
                                           const std::vector<Compatibility<T>>& compatibility,
                                           NodeView<const T> unary, bool keeps_marginals,
-                                          bool returns_scores);
+                                          bool returns_scores, bool unary_may_change);
 
 template <typename T>
 struct InferenceOptions {
