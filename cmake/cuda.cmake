@@ -9,7 +9,6 @@ set(DF_CUDA_FILES
   cuda/build.cu
   cuda/device.cu
   cuda/elements.cu
-  cuda/embed.cu
   cuda/energy.cu
   cuda/feature_gradient.cu
   cuda/grid_gradient.cu
@@ -36,6 +35,8 @@ set(DF_CUDA_FILES
   cuda/window_resample.cu
   cuda/window_reverse.cu
   cuda/window_term_gradient.cu)
+# By itself, because nvcc has a flag for it alone.
+set(DF_CUDA_EMBED_FILE cuda/embed.cu)
 # Plans made on the host: compiled into each library for itself.
 set(DF_CUDA_HOST_FILES
   cpp/plan/key_layout.cpp
@@ -44,6 +45,26 @@ set(DF_CUDA_HOST_FILES
 # Module and library hand each other C++ objects: both must be of one build.
 set(DF_CUDA_BUILD
   "densefield ${SKBUILD_PROJECT_VERSION_FULL} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
+
+# df_batch(STEM EXTENSION RESULT FILE..): files STEM_0, STEM_1, .. that include a few of the given
+# ones each. Headers take most of the time of a file, and nvcc reads them once per architecture.
+# Many files have a macro DF_INSTANTIATE of their own, which ends with them.
+function(df_batch stem extension result)
+  set(files ${ARGN})
+  set(batches "")
+  while(files)
+    list(SUBLIST files 0 4 batch)
+    list(REMOVE_ITEM files ${batch})
+    list(TRANSFORM batch REPLACE ".+"
+      "#include \"${CMAKE_CURRENT_SOURCE_DIR}/\\0\"\n#undef DF_INSTANTIATE\n")
+    string(CONCAT content ${batch})
+    list(LENGTH batches index)
+    set(path ${CMAKE_CURRENT_BINARY_DIR}/batches/${stem}_${index}.${extension})
+    file(CONFIGURE OUTPUT ${path} CONTENT "${content}" @ONLY)
+    list(APPEND batches ${path})
+  endwhile()
+  set(${result} ${batches} PARENT_SCOPE)
+endfunction()
 
 # A library that Python's module opens; what it shows is cuda/library.h.
 function(df_set_up_cuda_library name)
@@ -101,7 +122,8 @@ function(df_find_nvcc)
 endfunction()
 
 function(df_add_cuda_library)
-  add_library(_densefield_cuda MODULE ${DF_CUDA_FILES})
+  df_batch(cuda cu batches ${DF_CUDA_FILES})
+  add_library(_densefield_cuda MODULE ${DF_CUDA_EMBED_FILE} ${batches})
   df_set_up_cuda_library(_densefield_cuda)
   target_compile_features(_densefield_cuda PRIVATE cxx_std_20)
   set_target_properties(_densefield_cuda PROPERTIES
@@ -119,7 +141,7 @@ function(df_add_cuda_library)
   endif()
   # A point must land in the same simplex as on the CPU: no fused multiply-add where points are
   # embedded.
-  set_source_files_properties(cuda/embed.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
+  set_source_files_properties(${DF_CUDA_EMBED_FILE} PROPERTIES COMPILE_OPTIONS -fmad=false)
   install(TARGETS _densefield_cuda LIBRARY DESTINATION densefield)
 endfunction()
 

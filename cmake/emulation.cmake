@@ -36,30 +36,25 @@ function(df_add_emulator name sanitizer)
   endif()
 endfunction()
 
-# Adds a kernel file as C++. One .cpp that includes it: CMake gives a file one language for all
-# targets of a directory, and for nvcc it is CUDA.
-function(df_add_emulated_source target file)
-  get_filename_component(stem ${file} NAME_WE)
-  set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/emulated/${stem}.cpp)
-  file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${CMAKE_CURRENT_SOURCE_DIR}/${file}\"\n"
-    @ONLY)
+# df_add_emulated_sources(TARGET FILE..): adds kernel files as C++. In files that include them: CMake
+# gives a file one language for all targets of a directory, and for nvcc it is CUDA.
+function(df_add_emulated_sources target)
+  df_batch(${target} cpp batches ${ARGN})
   # A point must land in the same simplex on every build: no fused multiply-add. `#pragma unroll`
   # is nvcc's. What is local to a file stays so although another one includes it.
   set(options -ffp-contract=off -Wno-unknown-pragmas)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND options -Wno-subobject-linkage)
   endif()
-  set_source_files_properties(${wrapper} PROPERTIES COMPILE_OPTIONS "${options}")
-  target_sources(${target} PRIVATE ${wrapper})
+  set_source_files_properties(${batches} PROPERTIES COMPILE_OPTIONS "${options}")
+  target_sources(${target} PRIVATE ${batches})
 endfunction()
 
 if(DF_CUDA_EMULATED)
   df_add_emulator(emulator "${DF_EMULATION_SANITIZER}")
   add_library(_densefield_cuda_emulated MODULE)
   df_set_up_cuda_library(_densefield_cuda_emulated)
-  foreach(file ${DF_CUDA_FILES})
-    df_add_emulated_source(_densefield_cuda_emulated ${file})
-  endforeach()
+  df_add_emulated_sources(_densefield_cuda_emulated ${DF_CUDA_FILES} ${DF_CUDA_EMBED_FILE})
   target_link_libraries(_densefield_cuda_emulated PRIVATE emulator)
   df_set_warnings(_densefield_cuda_emulated)
   install(TARGETS _densefield_cuda_emulated LIBRARY DESTINATION densefield)

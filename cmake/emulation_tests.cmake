@@ -17,9 +17,10 @@ unset(CMAKE_REQUIRED_FLAGS)
 
 foreach(sanitizer ${DF_SANITIZERS})
   df_add_emulator(emulator_${sanitizer} ${sanitizer})
+  # Bugs are the same in less optimised code, which takes half as long to compile.
+  target_compile_options(emulator_${sanitizer} PUBLIC -O1)
   add_executable(planted_bugs_${sanitizer})
-  df_add_emulated_source(planted_bugs_${sanitizer} tests/cuda/planted_bugs.cu)
-  df_add_emulated_source(planted_bugs_${sanitizer} cuda/memory.cu)
+  df_add_emulated_sources(planted_bugs_${sanitizer} tests/cuda/planted_bugs.cu cuda/memory.cu)
   target_link_libraries(planted_bugs_${sanitizer} PRIVATE emulator_${sanitizer})
   df_set_warnings(planted_bugs_${sanitizer})
 endforeach()

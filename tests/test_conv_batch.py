@@ -12,6 +12,7 @@ import densefield as df
 from densefield._recording import Recording
 from densefield.conv_batch import ConvBatch
 from device_libraries import on
+from image_batches import make_batch
 
 Array = NDArray[Any]
 KERNELS = [
@@ -32,12 +33,6 @@ OPTIONS: list[dict[str, Any]] = [
     {"iterations": 0},
 ]
 GRIDS = [(13,), (6, 9), (1, 5), (4, 1)]
-
-
-def make_batch(size: int, grid: tuple[int, ...], dtype: str = "f4") -> tuple[Array, Array]:
-    rng = np.random.default_rng(size)
-    unary, image = rng.normal(size=(size, 3, *grid)), rng.normal(size=(size, 2, *grid))
-    return unary.astype(dtype), image.astype(dtype)
 
 
 def make_model(kind: type[df.ConvCRF], **options: Any) -> df.ConvCRF:

@@ -13,18 +13,13 @@ from densefield import conv_batch
 from densefield import layer as layers
 from densefield._devices import on_device
 from device_libraries import on
+from image_batches import make_batch
 
 Array = NDArray[Any]
 KERNELS = [
     df.Gaussian(sigma_space=1.7, weight=1.2),
     df.Bilateral(sigma_space=2.5, sigma_color=0.7, weight=0.9),
 ]
-
-
-def make_batch(size: int, grid: tuple[int, ...], dtype: str = "f4") -> tuple[Array, Array]:
-    rng = np.random.default_rng(size)
-    unary, image = rng.normal(size=(size, 3, *grid)), rng.normal(size=(size, 2, *grid))
-    return unary.astype(dtype), image.astype(dtype)
 
 
 class Batch:
