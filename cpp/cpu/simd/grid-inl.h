@@ -78,6 +78,20 @@ DF_HD void splat_chunk(const Chunk& chunk, const Block& block, RunCursor cursor)
   }
 }
 
+// Asks for what every kernel keeps for `count` points of a block.
+template <typename Block>
+DF_HD void prefetch_kernels(const Block& block, int64_t first, int64_t count) {
+  for (int m = 0; m < block.num_kernels; ++m) {
+    const auto& kernel = block.kernels[m];
+    prefetch(kernel.pre + first, count);
+    prefetch(kernel.post + first, count);
+    if (kernel.grid != nullptr) continue;
+    const int64_t corners = kernel.corners.num_corners;
+    prefetch(kernel.corners.weight + first * corners, count * corners);
+    prefetch(kernel.corners.corner + first * corners, count * corners);
+  }
+}
+
 // Where the points of a piece lie along the last axis.
 struct LinePiece {
   int64_t phase;   // of the first, grid steps behind the node before it

@@ -156,15 +156,7 @@ struct ChunkPass {
     const int64_t i = first + kPassChunk + p, rest = block.count - i;
     const int64_t points = rest < kLanes<T> ? rest : kLanes<T>;
     if (block.unary != nullptr) prefetch(block.unary + i * stride(), points * stride());
-    for (int m = 0; m < block.num_kernels; ++m) {
-      const PassKernel<T>& kernel = block.kernels[m];
-      prefetch(kernel.pre + i, points);
-      prefetch(kernel.post + i, points);
-      if (kernel.grid != nullptr) continue;
-      const int64_t corners = kernel.corners.num_corners;
-      prefetch(kernel.corners.weight + i * corners, points * corners);
-      prefetch(kernel.corners.corner + i * corners, points * corners);
-    }
+    prefetch_kernels(block, i, points);
   }
 
   // In place of the softmax: the scores are what is reported.

@@ -231,8 +231,19 @@ struct ChunkReverse {
     }
   }
 
+  // Asks for what the next chunk reads of the points from p on.
+  DF_HD void prefetch_next(int64_t p) const {
+    const int64_t i = first + kPassChunk + p, rest = block.count - i;
+    const int64_t points = rest < kLanes<T> ? rest : kLanes<T>;
+    prefetch(block.marginals + i * stride(), points * stride());
+    prefetch(block.grad_scores + i * stride(), points * stride());
+    prefetch(block.grad_unary + i * stride(), points * stride());
+    prefetch_kernels(block, i, points);
+  }
+
   DF_HD void softmax() const {
     for (int64_t p = 0; p < count; ++p) {
+      if (p % kLanes<T> == 0) prefetch_next(p);
       const T* q = marginal(p);
       T* out = later(p);
       T* unary = block.grad_unary + (first + p) * stride();
