@@ -9,6 +9,7 @@
 #include "device.cuh"
 #include "layout.cuh"
 #include "library.h"
+#include "reverse_scratch.cuh"
 #include "steps.cuh"
 #include "window_gradient.cuh"
 #include "window_table.cuh"
@@ -128,6 +129,11 @@ class CudaBackend final : public Backend<T> {
     return cuda::window_pass(memory_, pass);
   }
 
+  std::unique_ptr<UpdateScratch<T>> make_reverse_scratch(
+      const NodeLayout& layout, int64_t num_labels,
+      std::span<const ReverseKernel<T>> kernels) const override {
+    return cuda::make_reverse_scratch(memory_, layout.num_nodes(), num_labels, kernels);
+  }
   void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) const override {
     cuda::mean_field_reverse_pass(memory_, pass);
   }
@@ -138,9 +144,10 @@ class CudaBackend final : public Backend<T> {
   }
   void grid_sigma_gradient(const Lattice<T>& lattice, VertexRows<T>& values,
                            const VertexRows<T>& gradients, const CompatibilityTable<T>* table,
-                           int64_t num_channels, double scale, double* grad_sigma) const override {
+                           int64_t num_channels, double scale, UpdateScratch<T>* scratch,
+                           double* grad_sigma) const override {
     cuda::grid_sigma_gradient(memory_, as_cuda(lattice), as_cuda(values), as_cuda(gradients), table,
-                              num_channels, scale, grad_sigma);
+                              num_channels, scale, as_reverse(*scratch).grid, grad_sigma);
   }
   void diagonal_gradient(const Lattice<T>& lattice, const T* grad, T* grad_weight,
                          double* grad_sigma) const override {
@@ -154,9 +161,11 @@ class CudaBackend final : public Backend<T> {
     cuda::feature_gradient(memory_, as_cuda(lattice), features, grad_weight, out);
   }
 
-  std::unique_ptr<WindowGradient<T>> make_window_gradient(
-      const WindowTable<T>& table) const override {
-    return std::make_unique<CudaWindowGradient<T>>(memory_, as_cuda(table));
+  std::unique_ptr<WindowGradient<T>> make_window_gradient(const WindowTable<T>& table,
+                                                          int64_t num_channels,
+                                                          bool excludes_self) const override {
+    return std::make_unique<CudaWindowGradient<T>>(memory_, as_cuda(table), num_channels,
+                                                   excludes_self);
   }
   void add_window_gradient(const WindowTable<T>& table, const T* rows, const T* grad_scores,
                            const CompatibilityTable<T>* transposed_compatibility,
@@ -168,6 +177,11 @@ class CudaBackend final : public Backend<T> {
   void window_term_gradients(const WindowTable<T>& table, WindowGradient<T>& gradient,
                              std::span<const WindowTermGradient<T>> terms) const override {
     cuda::window_term_gradients(memory_, as_cuda(table), as_cuda(gradient), terms);
+  }
+  std::unique_ptr<UpdateScratch<T>> make_window_reverse_scratch(
+      const NodeLayout& layout, int64_t num_labels,
+      std::span<const WindowReverseKernel<T>> kernels) const override {
+    return cuda::make_window_reverse_scratch(memory_, layout.num_nodes(), num_labels, kernels);
   }
   void window_reverse_pass(const WindowReversePass<T>& pass) const override {
     cuda::window_reverse_pass(memory_, pass);

@@ -73,20 +73,24 @@ __global__ void grid_diagonal_gradient_kernel(GridTaps<T> grid, int derived,
   if (threadIdx.x == 0) part[blockIdx.x] = sum;
 }
 
-double total_of(const DeviceMemory& memory, const Buffer<double>& part) {
+// Of the first `count` parts.
+double total_of(const DeviceMemory& memory, const Buffer<double>& part, int64_t count) {
+  std::vector<double> values(static_cast<std::size_t>(count));
+  download(memory, part.data(), count, values.data());
   double total = 0;
-  for (double p : download_all(memory, part)) total += p;
+  for (double value : values) total += value;
   return total;
 }
 
-template <typename T>
-Buffer<T> copy_of(DeviceMemory& memory, const Buffer<T>& from) {
-  Buffer<T> to(memory, from.size());
-  copy(memory, from.data(), from.size(), to.data());
-  return to;
-}
-
 }  // namespace
+
+template <typename T>
+GridProducts<T> make_grid_products(DeviceMemory& memory, int64_t num_vertices,
+                                   int64_t num_channels) {
+  const int64_t size = num_vertices * num_channels;
+  return {Buffer<T>(memory, size), Buffer<T>(memory, size),
+          Buffer<double>(memory, blocks_of_rows(num_vertices).grid.x)};
+}
 
 // K = B G B^T with G a product over the axes, whose derivative replaces one factor by that of
 // its taps.
@@ -94,23 +98,21 @@ template <typename T>
 void grid_sigma_gradient(DeviceMemory& memory, const CudaLattice<T>& lattice,
                          const CudaVertexRows<T>& values, const CudaVertexRows<T>& gradients,
                          const CompatibilityTable<T>* table, int64_t num_channels, double scale,
-                         double* grad_sigma) {
+                         GridProducts<T>& work, double* grad_sigma) {
   if (num_channels == 0) return;
   const LaunchShape shape = blocks_of_rows(lattice.vertex_count);
-  Buffer<double> part(memory, shape.grid.x);
   for (int a = 0; a < lattice.num_grid_axes(); ++a) {
-    Buffer<T> filtered = copy_of(memory, values.values);
-    Buffer<T> spare(memory, filtered.size());
-    filter_nodes(memory, lattice, num_channels, a, filtered, spare);
-    const Buffer<T>* product = &filtered;
+    copy<T>(memory, values.values.data(), values.values.size(), work.filtered.data());
+    filter_nodes(memory, lattice, num_channels, a, work.filtered, work.spare);
+    const Buffer<T>* product = &work.filtered;
     if (table != nullptr) {
-      multiply_table(memory, table->form, table->values.data(), filtered.data(),
-                     lattice.vertex_count, num_channels, false, spare.data());
-      product = &spare;
+      multiply_table<T>(memory, table->form, table->values.data(), work.filtered.data(),
+                        lattice.vertex_count, num_channels, false, work.spare.data());
+      product = &work.spare;
     }
     launch("product_kernel", product_kernel<T>, shape, memory.stream(), product->data(),
-           gradients.values.data(), lattice.vertex_count, num_channels, part.data());
-    grad_sigma[a] += scale * total_of(memory, part);
+           gradients.values.data(), lattice.vertex_count, num_channels, work.part.data());
+    grad_sigma[a] += scale * total_of(memory, work.part, shape.grid.x);
   }
 }
 
@@ -139,14 +141,15 @@ void diagonal_gradient(DeviceMemory& memory, const CudaLattice<T>& lattice, cons
   for (int a = 0; a < grid.num_axes; ++a) {
     launch("grid_diagonal_gradient_kernel", grid_diagonal_gradient_kernel<T>, shape,
            memory.stream(), grid, a, grad, num_points, part.data());
-    grad_sigma[a] += total_of(memory, part);
+    grad_sigma[a] += total_of(memory, part, part.size());
   }
 }
 
-#define DF_INSTANTIATE(T)                                                                    \
-  template void grid_sigma_gradient(DeviceMemory&, const CudaLattice<T>&,                    \
-                                    const CudaVertexRows<T>&, const CudaVertexRows<T>&,      \
-                                    const CompatibilityTable<T>*, int64_t, double, double*); \
+#define DF_INSTANTIATE(T)                                                                       \
+  template GridProducts<T> make_grid_products(DeviceMemory&, int64_t, int64_t);                 \
+  template void grid_sigma_gradient(                                                            \
+      DeviceMemory&, const CudaLattice<T>&, const CudaVertexRows<T>&, const CudaVertexRows<T>&, \
+      const CompatibilityTable<T>*, int64_t, double, GridProducts<T>&, double*);                \
   template void diagonal_gradient(DeviceMemory&, const CudaLattice<T>&, const T*, T*, double*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

@@ -1,7 +1,9 @@
 // One update of mean field backwards, maths §6, kernel by kernel: every step is a simple one over
 // all nodes, limited by memory.
+#include <algorithm>
+
 #include "reduce.cuh"
-#include "reverse_steps.cuh"
+#include "reverse_scratch.cuh"
 #include "steps.cuh"
 
 namespace densefield::cuda {
@@ -76,22 +78,21 @@ __global__ void kernel_gradients_kernel(KernelGradients<T> g, int64_t num_nodes,
 
 template <typename T>
 void add_kernel_gradients(DeviceMemory& memory, const MeanFieldReversePass<T>& pass,
-                          const ReverseKernel<T>& kernel) {
+                          const ReverseKernel<T>& kernel, CudaReverseScratch<T>& scratch) {
   const int64_t labels = pass.num_labels, num_nodes = pass.layout->num_nodes();
   const CudaLattice<T>& lattice = as_cuda(*kernel.kernel->lattice);
-  Buffer<T> by_values(memory, num_nodes * labels), by_message(memory, num_nodes * labels);
   multiply_table(memory, kernel.compatibility->form, kernel.compatibility->values.data(),
-                 pass.marginals, num_nodes, labels, false, by_values.data());
+                 pass.marginals, num_nodes, labels, false, scratch.by_values.data());
   multiply_table<T>(memory, kernel.compatibility->form,
                     kernel.transposed_compatibility->values.data(), pass.grad_scores, num_nodes,
-                    labels, false, by_message.data());
+                    labels, false, scratch.by_message.data());
   const KernelGradients<T> gradients{lattice.corners,
                                      lattice.weight.data(),
                                      lattice.corner.data(),
                                      as_cuda(*kernel.forward).values.data(),
                                      as_cuda(*kernel.reversed).values.data(),
-                                     by_values.data(),
-                                     by_message.data(),
+                                     scratch.by_values.data(),
+                                     scratch.by_message.data(),
                                      pass.marginals,
                                      kernel.kernel->pre.data(),
                                      kernel.kernel->post.data(),
@@ -103,41 +104,65 @@ void add_kernel_gradients(DeviceMemory& memory, const MeanFieldReversePass<T>& p
          memory.stream(), gradients, num_nodes, labels);
 }
 
-// grad += what one kernel's message of the later update makes of its gradient.
+// scratch.grad += what one kernel's message of the later update makes of its gradient.
 template <typename T>
 void receive_message(DeviceMemory& memory, const MeanFieldReversePass<T>& pass,
-                     const ReverseKernel<T>& kernel, Buffer<T>& filtered, Buffer<T>& grad,
-                     TableSums& sums) {
+                     const ReverseKernel<T>& kernel, CudaReverseScratch<T>& scratch) {
   const int64_t labels = pass.num_labels, num_nodes = pass.layout->num_nodes();
-  // filtered = K~^T grad_scores - self grad_scores
+  T* const filtered = scratch.filtered.data();  // K~^T grad_scores - self grad_scores
   slice<T>(memory, as_cuda(*kernel.kernel->lattice), as_cuda(*kernel.reversed),
-           kernel.kernel->pre.data(), T(1), filtered.data());
+           kernel.kernel->pre.data(), T(1), filtered);
   if (!kernel.kernel->self.is_empty())
-    subtract_self<T>(memory, filtered.data(), kernel.kernel->self.data(), pass.grad_scores,
-                     num_nodes, labels, filtered.data());
-  if (kernel.forward != nullptr) add_kernel_gradients(memory, pass, kernel);
-  sums.subtract<T>(memory, kernel.compatibility->form, filtered.data(), pass.marginals, num_nodes,
-                   labels, kernel.grad_compatibility);
-  multiply_table(memory, kernel.compatibility->form, kernel.transposed_compatibility->values.data(),
-                 filtered.data(), num_nodes, labels, true, grad.data());
+    subtract_self<T>(memory, filtered, kernel.kernel->self.data(), pass.grad_scores, num_nodes,
+                     labels, filtered);
+  if (kernel.forward != nullptr) add_kernel_gradients(memory, pass, kernel, scratch);
+  scratch.sums.template subtract<T>(memory, kernel.compatibility->form, filtered, pass.marginals,
+                                    kernel.grad_compatibility);
+  multiply_table<T>(memory, kernel.compatibility->form,
+                    kernel.transposed_compatibility->values.data(), filtered, num_nodes, labels,
+                    true, scratch.grad.data());
 }
 
 }  // namespace
 
 template <typename T>
+std::unique_ptr<UpdateScratch<T>> make_reverse_scratch(DeviceMemory& memory, int64_t num_nodes,
+                                                       int64_t num_labels,
+                                                       std::span<const ReverseKernel<T>> kernels) {
+  std::vector<CompatibilityForm> forms;
+  bool wants_kernel = false;
+  int64_t most_grid_vertices = 0;
+  for (const ReverseKernel<T>& kernel : kernels) {
+    forms.push_back(kernel.compatibility->form);
+    if (kernel.forward == nullptr) continue;
+    wants_kernel = true;
+    const Lattice<T>& lattice = *kernel.kernel->lattice;
+    if (lattice.num_grid_axes() > 0)
+      most_grid_vertices = std::max(most_grid_vertices, lattice.num_vertices());
+  }
+  const int64_t size = num_nodes * num_labels;
+  auto scratch = std::make_unique<CudaReverseScratch<T>>(memory, forms, num_nodes, num_labels);
+  scratch->filtered = Buffer<T>(memory, size);
+  if (wants_kernel) {
+    scratch->by_values = Buffer<T>(memory, size);
+    scratch->by_message = Buffer<T>(memory, size);
+  }
+  if (most_grid_vertices > 0)
+    scratch->grid = make_grid_products<T>(memory, most_grid_vertices, num_labels);
+  return scratch;
+}
+
+template <typename T>
 void mean_field_reverse_pass(DeviceMemory& memory, const MeanFieldReversePass<T>& pass) {
   const int64_t labels = pass.num_labels, num_nodes = pass.layout->num_nodes();
   if (num_nodes * labels == 0) return;
-  TableSums sums;
-  Buffer<T> grad;  // by the marginals, where messages make it up
+  CudaReverseScratch<T>& scratch = as_reverse(*pass.scratch);
   const T* by_marginals = pass.grad_scores;
   if (pass.has_messages) {
-    grad = Buffer<T>(memory, num_nodes * labels);
-    fill(memory, T(0), grad.size(), grad.data());
-    Buffer<T> filtered(memory, num_nodes * labels);
+    clear(memory, scratch.grad);
     for (const ReverseKernel<T>& kernel : pass.kernels)
-      receive_message(memory, pass, kernel, filtered, grad, sums);
-    by_marginals = grad.data();
+      receive_message(memory, pass, kernel, scratch);
+    by_marginals = scratch.grad.data();
   }
   reverse_softmax(memory, pass.of_scores ? nullptr : pass.marginals, by_marginals, num_nodes,
                   labels, pass.grad_scores, pass.grad_unary);
@@ -145,10 +170,12 @@ void mean_field_reverse_pass(DeviceMemory& memory, const MeanFieldReversePass<T>
     for (const ReverseKernel<T>& kernel : pass.kernels)
       splat<T>(memory, as_cuda(*kernel.kernel->lattice), pass.grad_scores,
                kernel.kernel->post.data(), as_cuda(*kernel.reversed));
-  sums.finish(memory);
+  scratch.sums.finish(memory);
 }
 
-#define DF_INSTANTIATE(T) \
+#define DF_INSTANTIATE(T)                                                  \
+  template std::unique_ptr<UpdateScratch<T>> make_reverse_scratch(         \
+      DeviceMemory&, int64_t, int64_t, std::span<const ReverseKernel<T>>); \
   template void mean_field_reverse_pass(DeviceMemory&, const MeanFieldReversePass<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)

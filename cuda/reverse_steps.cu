@@ -1,4 +1,6 @@
 // Steps of an update backwards. Limited by memory.
+#include <algorithm>
+
 #include "../cpp/core/softmax.h"
 #include "launch.cuh"
 #include "reduce.cuh"
@@ -94,6 +96,19 @@ __global__ void softmax_gradient_kernel(const T* marginals,  // [N, L]; nullptr:
   }
 }
 
+int64_t num_entries_of(CompatibilityForm form, int64_t num_labels) {
+  return form == CompatibilityForm::matrix ? num_labels * num_labels : num_labels;
+}
+
+// Pieces of the nodes that are summed in parallel: as many as keep the device busy, unless a large
+// matrix would fill its memory with them.
+int64_t num_parts_of(int64_t num_entries, int64_t num_nodes) {
+  constexpr int64_t kMostParts = 256, kMostValues = int64_t{1} << 22, kFewestNodes = 64;
+  const int64_t wanted = (num_nodes + kFewestNodes - 1) / kFewestNodes;
+  const int64_t fitting = std::max<int64_t>(1, kMostValues / std::max<int64_t>(1, num_entries));
+  return std::min({wanted, kMostParts, fitting});
+}
+
 }  // namespace
 
 template <typename T>
@@ -118,43 +133,51 @@ void reverse_softmax(DeviceMemory& memory, const T* marginals, const T* grad, in
          memory.stream(), marginals, grad, num_nodes, num_labels, grad_scores, grad_unary);
 }
 
+TableSums::TableSums(DeviceMemory& memory, const std::vector<CompatibilityForm>& forms,
+                     int64_t num_nodes, int64_t num_labels)
+    : num_nodes_(num_nodes), num_labels_(num_labels) {
+  int64_t most_values = 0, num_totals = 0;
+  for (CompatibilityForm form : forms) {
+    const int64_t num_entries = num_entries_of(form, num_labels);
+    most_values = std::max(most_values, num_parts_of(num_entries, num_nodes) * num_entries);
+    num_totals += num_entries;
+  }
+  parts_ = Buffer<double>(memory, most_values);
+  totals_ = Buffer<double>(memory, num_totals);
+}
+
 template <typename T>
 void TableSums::subtract(DeviceMemory& memory, CompatibilityForm form, const T* filtered,
-                         const T* marginals, int64_t num_nodes, int64_t num_labels, double* to) {
-  const int64_t num_entries =
-      form == CompatibilityForm::matrix ? num_labels * num_labels : num_labels;
-  // As many parts as keep the device busy, unless a large matrix would fill its memory with them.
-  constexpr int64_t kMostParts = 256, kMostValues = int64_t{1} << 22, kFewestNodes = 64;
-  const int64_t wanted = (num_nodes + kFewestNodes - 1) / kFewestNodes;
-  const int64_t fitting = kMostValues / num_entries > 0 ? kMostValues / num_entries : 1;
-  int64_t num_parts = wanted < kMostParts ? wanted : kMostParts;
-  if (fitting < num_parts) num_parts = fitting;
-  const int64_t nodes_per_part = (num_nodes + num_parts - 1) / num_parts;
-  Buffer<double> part(memory, num_parts * num_entries), total(memory, num_entries);
+                         const T* marginals, double* to) {
+  const int64_t num_entries = num_entries_of(form, num_labels_);
+  const int64_t num_parts = num_parts_of(num_entries, num_nodes_);
+  const int64_t nodes_per_part = (num_nodes_ + num_parts - 1) / num_parts;
+  const int64_t first = sums_.empty() ? 0 : sums_.back().end;
   LaunchShape shape = one_each(num_entries);
   shape.grid.y = static_cast<unsigned>(num_parts);
   launch("table_gradient_kernel", table_gradient_kernel<T>, shape, memory.stream(), filtered,
-         marginals, num_nodes, num_labels, num_entries, nodes_per_part, part.data());
-  launch("add_parts_kernel", add_parts_kernel, one_each(num_entries), memory.stream(), part.data(),
-         num_parts, num_entries, total.data());
-  sums_.push_back({form, std::move(total), to});
+         marginals, num_nodes_, num_labels_, num_entries, nodes_per_part, parts_.data());
+  launch("add_parts_kernel", add_parts_kernel, one_each(num_entries), memory.stream(),
+         parts_.data(), num_parts, num_entries, totals_.data() + first);
+  sums_.push_back({form, first, first + num_entries, to});
 }
 
 void TableSums::finish(DeviceMemory& memory) {
-  for (const Sum& sum : sums_) {
-    const std::vector<double> values = download_all(memory, sum.total);
-    for (std::size_t e = 0; e < values.size(); ++e)
-      sum.to[sum.form == CompatibilityForm::scalar ? 0 : e] -= values[e];
-  }
+  if (sums_.empty()) return;
+  const std::vector<double> totals = download_all(memory, totals_);
+  for (const Sum& sum : sums_)
+    for (int64_t e = 0; e < sum.end - sum.first; ++e)
+      sum.to[sum.form == CompatibilityForm::scalar ? 0 : e] -=
+          totals[static_cast<std::size_t>(sum.first + e)];
+  sums_.clear();
 }
 
-#define DF_INSTANTIATE(T)                                                                          \
-  template void multiply_table(DeviceMemory&, CompatibilityForm, const T*, const T*, int64_t,      \
-                               int64_t, bool, T*);                                                 \
-  template void subtract_self(DeviceMemory&, const T*, const T*, const T*, int64_t, int64_t, T*);  \
-  template void reverse_softmax(DeviceMemory&, const T*, const T*, int64_t, int64_t, T*, T*);      \
-  template void TableSums::subtract(DeviceMemory&, CompatibilityForm, const T*, const T*, int64_t, \
-                                    int64_t, double*);
+#define DF_INSTANTIATE(T)                                                                         \
+  template void multiply_table(DeviceMemory&, CompatibilityForm, const T*, const T*, int64_t,     \
+                               int64_t, bool, T*);                                                \
+  template void subtract_self(DeviceMemory&, const T*, const T*, const T*, int64_t, int64_t, T*); \
+  template void reverse_softmax(DeviceMemory&, const T*, const T*, int64_t, int64_t, T*, T*);     \
+  template void TableSums::subtract(DeviceMemory&, CompatibilityForm, const T*, const T*, double*);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
 

@@ -35,26 +35,34 @@ void reverse_softmax(DeviceMemory&,
                      T* grad_scores,  // [N, L] out, may be `grad`
                      T* grad_unary);  // [N, L], the gradient is subtracted from it
 
-// Gradients by compatibilities, sums over all nodes, on their way to the host: it waits once,
-// when all else has been asked of the device.
+// Gradients by compatibilities, sums over all nodes, on their way to the host: it waits once in
+// an update, when all else has been asked of the device.
 class TableSums {
  public:
-  // to -= sum over the nodes of filtered q^T, or what of it the table has.
+  // Takes memory for one sum by a table of each form.
+  TableSums(DeviceMemory&, const std::vector<CompatibilityForm>& forms, int64_t num_nodes,
+            int64_t num_labels);
+
+  // to -= sum over the nodes of filtered q^T, or what of it the table has, when it is finished.
   template <typename T>
   void subtract(DeviceMemory&, CompatibilityForm,
                 const T* filtered,   // [N, L]
                 const T* marginals,  // [N, L] q
-                int64_t num_nodes, int64_t num_labels,
-                double* to);  // [1], [L] or [L, L], on the host
+                double* to);         // [1], [L] or [L, L], on the host
   void finish(DeviceMemory&);
 
  private:
   struct Sum {
     CompatibilityForm form;
-    Buffer<double> total;
+    int64_t first, end;  // of totals_
     double* to;
   };
-  std::vector<Sum> sums_;
+
+  int64_t num_nodes_;
+  int64_t num_labels_;
+  Buffer<double> parts_;   // [parts, entries] of one sum
+  Buffer<double> totals_;  // of all sums of an update, one behind the other
+  std::vector<Sum> sums_;  // that are not finished
 };
 
 }  // namespace densefield::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "densefield/backend.h"
@@ -74,9 +75,22 @@ void feature_gradient(DeviceMemory&, const CudaLattice<T>&, const Features<T>&,
                       const T* grad_weight,  // [N, d+1]
                       const FeatureGradient<T>& out);
 template <typename T>
+std::unique_ptr<UpdateScratch<T>> make_reverse_scratch(DeviceMemory&, int64_t num_nodes,
+                                                       int64_t num_labels,
+                                                       std::span<const ReverseKernel<T>>);
+// What grid_sigma_gradient works in; as large as any of the kernels asks for.
+template <typename T>
+struct GridProducts {
+  Buffer<T> filtered;   // [M, C]
+  Buffer<T> spare;      // [M, C]
+  Buffer<double> part;  // [blocks of the vertices]
+};
+template <typename T>
+GridProducts<T> make_grid_products(DeviceMemory&, int64_t num_vertices, int64_t num_channels);
+template <typename T>
 void grid_sigma_gradient(DeviceMemory&, const CudaLattice<T>&, const CudaVertexRows<T>& values,
                          const CudaVertexRows<T>& gradients, const CompatibilityTable<T>*,
-                         int64_t num_channels, double scale, double* grad_sigma);
+                         int64_t num_channels, double scale, GridProducts<T>&, double* grad_sigma);
 template <typename T>
 void diagonal_gradient(DeviceMemory&, const CudaLattice<T>&,
                        const T* grad,   // [N]

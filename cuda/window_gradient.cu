@@ -89,11 +89,6 @@ Buffer<T> zeros(DeviceMemory& memory, int64_t count) {
 }
 
 template <typename T>
-void make_room(DeviceMemory& memory, int64_t count, Buffer<T>& buffer) {
-  if (buffer.size() != count) buffer = Buffer<T>(memory, count);
-}
-
-template <typename T>
 void add_dot_products(DeviceMemory& memory, const T* a, const T* b, int64_t num_nodes,
                       int64_t num_channels, T factor, Buffer<T>& to) {
   launch("add_dot_products_kernel", add_dot_products_kernel<T>, group_each(num_nodes, num_channels),
@@ -105,17 +100,13 @@ template <typename T>
 void add_between_cells(DeviceMemory& memory, const CudaWindowTable<T>& table, const T* rows,
                        const T* gradients, int64_t num_channels, T factor,
                        CudaWindowGradient<T>& out) {
-  const int64_t num_nodes = table.num_nodes(), size = table.num_cells() * num_channels;
-  make_room(memory, size, out.means);
-  make_room(memory, size, out.sums);
+  const int64_t num_nodes = table.num_nodes();
   pool(memory, table.cells, rows, table.pre.data(), num_channels, out.means.data());
   upsample_transpose(memory, table.cells, gradients, table.post.data(), num_channels,
                      out.sums.data());
   add_products<T>(memory, table, out.sums.data(), out.means.data(), num_channels, factor, out);
   if (table.pre.is_empty()) return;
 
-  make_room(memory, size, out.messages);
-  make_room(memory, num_nodes * num_channels, out.nodes);
   pass_messages<T>(memory, table, out.sums.data(), num_channels, true, out.messages.data());
   pool_transpose<T>(memory, table.cells, out.messages.data(), nullptr, num_channels,
                     out.nodes.data());
@@ -129,13 +120,22 @@ void add_between_cells(DeviceMemory& memory, const CudaWindowTable<T>& table, co
 }  // namespace
 
 template <typename T>
-CudaWindowGradient<T>::CudaWindowGradient(DeviceMemory& memory, const CudaWindowTable<T>& table)
+CudaWindowGradient<T>::CudaWindowGradient(DeviceMemory& memory, const CudaWindowTable<T>& table,
+                                          int64_t num_channels, bool excludes_self)
     : shape(table.geometry),
       groups(upload(memory, shape.list)),
-      weights(zeros<T>(memory, table.weights.size())) {
+      weights(zeros<T>(memory, table.weights.size())),
+      message_gradients(memory, table.num_nodes() * num_channels) {
+  if (!table.cells.has_cells()) return;
+  const int64_t num_nodes = table.num_nodes(), size = table.num_cells() * num_channels;
+  means = Buffer<T>(memory, size);
+  sums = Buffer<T>(memory, size);
+  if (excludes_self) self = zeros<T>(memory, num_nodes);
   if (table.pre.is_empty()) return;
-  pre = zeros<T>(memory, table.num_nodes());
-  post = zeros<T>(memory, table.num_nodes());
+  pre = zeros<T>(memory, num_nodes);
+  post = zeros<T>(memory, num_nodes);
+  messages = Buffer<T>(memory, size);
+  nodes = Buffer<T>(memory, num_nodes * num_channels);
 }
 
 template <typename T>
@@ -149,7 +149,6 @@ void add_window_gradient(DeviceMemory& memory, const CudaWindowTable<T>& table, 
   const T* gradients = grad_scores;
   const T factor = transposed_compatibility == nullptr ? T(1) : T(-1);
   if (transposed_compatibility != nullptr) {
-    make_room(memory, num_nodes * num_channels, out.message_gradients);
     multiply_table(memory, transposed_compatibility->form, transposed_compatibility->values.data(),
                    grad_scores, num_nodes, num_channels, false, out.message_gradients.data());
     gradients = out.message_gradients.data();
@@ -157,7 +156,6 @@ void add_window_gradient(DeviceMemory& memory, const CudaWindowTable<T>& table, 
   if (table.cells.has_cells()) {
     add_between_cells(memory, table, rows, gradients, num_channels, factor, out);
     if (!excludes_self) return;
-    if (out.self.is_empty()) out.self = zeros<T>(memory, num_nodes);
     return add_dot_products(memory, gradients, rows, num_nodes, num_channels, -factor, out.self);
   }
   add_products(memory, table, gradients, rows, num_channels, factor, out);

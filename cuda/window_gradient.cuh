@@ -1,6 +1,7 @@
 // The gradient by the weights of a window table on the device. Contracts: backend.h.
 #pragma once
 
+#include <memory>
 #include <span>
 
 #include "densefield/window_reverse.h"
@@ -27,7 +28,8 @@ struct TapGroups {
 template <typename T>
 class CudaWindowGradient final : public WindowGradient<T> {
  public:
-  CudaWindowGradient(DeviceMemory& memory, const CudaWindowTable<T>& table);
+  CudaWindowGradient(DeviceMemory& memory, const CudaWindowTable<T>& table, int64_t num_channels,
+                     bool excludes_self);
 
   const TapGroups shape;
   Buffer<TapGroup> groups;  // shape.list
@@ -35,11 +37,13 @@ class CudaWindowGradient final : public WindowGradient<T> {
   // Between cells of several nodes alone:
   Buffer<T> pre;   // [N] by the table's scales; empty where it has none
   Buffer<T> post;  // [N]
-  Buffer<T> self;  // [N] by the diagonal; empty until one is left out
+  Buffer<T> self;  // [N] by the diagonal, if it is left out
   // What every update fills again.
-  Buffer<T> message_gradients;      // [N, C]
-  Buffer<T> means, sums, messages;  // [cells, C]
-  Buffer<T> nodes;                  // [N, C]
+  Buffer<T> message_gradients;  // [N, C]
+  // Between cells of several nodes alone:
+  Buffer<T> means, sums;  // [cells, C]
+  Buffer<T> messages;     // [cells, C]; empty where the table has no scales
+  Buffer<T> nodes;        // [N, C]; empty where the table has no scales
 };
 
 template <typename T>
@@ -73,5 +77,8 @@ void window_term_gradients(DeviceMemory&, const CudaWindowTable<T>&, CudaWindowG
 // window_reverse.cu. Waits for the gradients by compatibilities.
 template <typename T>
 void window_reverse_pass(DeviceMemory&, const WindowReversePass<T>&);
+template <typename T>
+std::unique_ptr<UpdateScratch<T>> make_window_reverse_scratch(
+    DeviceMemory&, int64_t num_nodes, int64_t num_labels, std::span<const WindowReverseKernel<T>>);
 
 }  // namespace densefield::cuda

@@ -1,4 +1,4 @@
-"""The updates of an inference take no memory of the device: the emulated one counts."""
+"""Updates take no memory of the device, forwards or backwards: the emulated one counts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import densefield as df
 from conftest import Backend, reason_to_skip
 from densefield import _densefield
+from densefield.gradients import ALL_GRADIENTS
 
 DEVICE = "cuda-emulated"
 
@@ -69,6 +70,51 @@ SCORES: list[tuple[Any, ...]] = [
 MORE_LABELS_THAN_FIT_SHARED_MEMORY = (df.DenseCRF, 6200, 0, {})
 
 
+# Two groups of kernels, one of them with the compatibility of the model; for dense CRFs, kernels
+# on lattices and on the grid.
+GRID = df.Gaussian(sigma_space=3, weight=2)
+IMAGE = df.Bilateral(sigma_space=4, sigma_color=30, compatibility=df.Potts(0.5))
+FLAT = df.Gaussian(sigma_space=2, method="lattice")
+
+BACKWARDS: list[tuple[Any, ...]] = [
+    (df.DenseCRF, num_labels, compatibility, options)
+    for num_labels in (2, 21)
+    for compatibility in ("potts", "vector", "matrix")
+    for options in (
+        {},
+        {"exclude_self": True},
+        {"output": "scores"},
+        {"normalization": "none"},
+    )
+] + [
+    (df.ConvCRF, num_labels, compatibility, options | more)
+    for num_labels in (2, 21)
+    for compatibility in ("potts", "vector", "matrix")
+    for options in ({}, {"shape": "diamond"}, {"downsampling": 2})
+    for more in (
+        {},
+        {"exclude_self": True},
+        {"output": "scores"},
+        {"normalization": "none"},
+        {"unary_weight": 2, "start_from": "log_marginals"},
+    )
+]
+
+
+def differentiable(
+    kind: Any, num_labels: int, compatibility: str, options: dict[str, Any], iterations: int
+) -> Any:
+    """Return a model with everything that there is a gradient by."""
+    shapes = {"vector": (num_labels,), "matrix": (num_labels, num_labels)}
+    of_model = (
+        np.random.default_rng(1).uniform(-1, 1, shapes[compatibility])
+        if compatibility in shapes
+        else df.Potts()
+    )
+    kernels = [GRID, IMAGE, FLAT] if kind is df.DenseCRF else [GRID, IMAGE]
+    return kind(kernels, compatibility=of_model, iterations=iterations, device=DEVICE, **options)
+
+
 def example(num_labels: int) -> tuple[Any, Any]:
     """Return a unary on the device and an image."""
     rng = np.random.default_rng(num_labels)
@@ -101,3 +147,34 @@ def test_a_step_takes_no_memory(case: tuple[Any, ...], taken: Any) -> None:
     for _ in range(2):
         assert taken(inference.step) == 0
     assert taken(lambda: df.to_device(np.ones(3), DEVICE)) > 0  # it does count
+
+
+# "recompute" has all of these compute two marginals at a time again, in two goes or three.
+ITERATIONS = {"store": (1, 2, 5), "recompute": (5, 6, 9)}
+
+
+@pytest.mark.parametrize("wants", [ALL_GRADIENTS, ("unary",)], ids=["all", "unary"])
+@pytest.mark.parametrize("checkpoint", ITERATIONS)
+@pytest.mark.parametrize("case", BACKWARDS, ids=name_of)
+def test_more_updates_backwards_take_no_more_memory(
+    case: tuple[Any, ...], checkpoint: Any, wants: Any, taken: Any
+) -> None:
+    unary, image = example(case[1])
+    counts = []
+    for iterations in ITERATIONS[checkpoint]:
+        prepared = differentiable(*case, iterations).prepare(image)
+        _, back = prepared.infer_vjp(unary, checkpoint=checkpoint)
+        counts.append(taken(partial(back, unary, wants=wants, check_finite=False)))
+    assert counts == counts[:1] * 3
+
+
+@pytest.mark.parametrize("case", BACKWARDS, ids=name_of)
+def test_recording_updates_takes_memory_for_marginals_alone(
+    case: tuple[Any, ...], taken: Any
+) -> None:
+    unary, image = example(case[1])
+    counts = []
+    for iterations in (1, 2, 5):
+        prepared = differentiable(*case, iterations).prepare(image)
+        counts.append(taken(partial(prepared.infer_vjp, unary, check_finite=False)) - iterations)
+    assert counts == counts[:1] * 3

@@ -139,7 +139,8 @@ class CpuBackend final : public Backend<T> {
   }
   void grid_sigma_gradient(const Lattice<T>& lattice, VertexRows<T>& values,
                            const VertexRows<T>& gradients, const CompatibilityTable<T>* table,
-                           int64_t num_channels, double scale, double* grad_sigma) const override {
+                           int64_t num_channels, double scale, UpdateScratch<T>*,
+                           double* grad_sigma) const override {
     cpu::grid_sigma_gradient(as_cpu(lattice), as_cpu(values), as_cpu(gradients), table,
                              num_channels, scale, grad_sigma);
   }
@@ -155,8 +156,9 @@ class CpuBackend final : public Backend<T> {
     cpu::feature_gradient(as_cpu(lattice), features, grad_weight, out);
   }
 
-  std::unique_ptr<WindowGradient<T>> make_window_gradient(
-      const WindowTable<T>& table) const override {
+  std::unique_ptr<WindowGradient<T>> make_window_gradient(const WindowTable<T>& table,
+                                                          int64_t /*num_channels*/,
+                                                          bool /*excludes_self*/) const override {
     return std::make_unique<CpuWindowGradient<T>>(as_cpu(table));
   }
   void add_window_gradient(const WindowTable<T>& table, const T* rows, const T* grad_scores,

@@ -78,6 +78,8 @@ template <typename T>
 void window_reverse_pass(const WindowReversePass<T>& pass) {
   const int64_t num_nodes = pass.layout->num_nodes();
   const int64_t num_tasks = (num_nodes + kTaskNodes - 1) / kTaskNodes;
+  for (const WindowReverseKernel<T>& kernel : pass.kernels)
+    apply_window(as_cpu(*kernel.table), pass.grad_scores, pass.num_labels, true, kernel.filtered);
   std::vector<ReverseTask<T>> tasks(static_cast<size_t>(num_tasks), ReverseTask<T>(pass));
   parallel_for(num_tasks, [&](int64_t task, int) {
     tasks[static_cast<size_t>(task)].run(task * kTaskNodes,

@@ -35,7 +35,7 @@ void reverse_apply(const ConvModel<T>& model, size_t group, NodeView<const T> in
   MarginRows<T> grad(backend, num_nodes, model.margin(), stride);
   backend.load_nodes(model.layout(), in, T(0), values.data());
   backend.load_nodes(model.layout(), grad_out, T(0), grad.data());
-  const auto gradient = backend.make_window_gradient(table);
+  const auto gradient = backend.make_window_gradient(table, in.num_channels, false);
   backend.add_window_gradient(table, values.data(), grad.data(), nullptr, in.num_channels, false,
                               *gradient);
   reverse_terms(backend, table, *gradient, terms);
@@ -148,7 +148,9 @@ template <typename T>
 class RecordedConvInference<T>::Reader {
  public:
   explicit Reader(const RecordedConvInference& inference) : inference_(inference) {
-    if (inference.interval_ > 1) scratch_ = make_scratch(*inference.model_, inference.num_labels_);
+    const int num_missing = most_missing(inference.interval_, inference.num_stored_);
+    if (num_missing > 0) scratch_ = make_scratch(*inference.model_, inference.num_labels_);
+    for (int i = 0; i < num_missing; ++i) again_.push_back(inference.new_rows());
   }
 
   // To be asked for falling indices.
@@ -166,7 +168,6 @@ class RecordedConvInference<T>::Reader {
  private:
   void compute(int index) {
     const auto place = static_cast<size_t>(index - start_ - 1);
-    if (again_.size() == place) again_.push_back(inference_.new_rows());
     ConvUpdate<T> update{};
     update.compatibility = inference_.tables_;
     update.num_labels = inference_.num_labels_;
@@ -191,31 +192,35 @@ template <typename T>
 struct GroupReverse {
   GroupReverse(Backend<T>& backend, const ConvModel<T>& model, size_t group,
                const Compatibility<T>& compatibility, int64_t num_labels, bool wants_terms)
-      : self(model.self().empty() ? nullptr : model.self()[group].data()),
+      : table(model.tables()[group].get()),
+        self(model.self().empty() ? nullptr : model.self()[group].data()),
         transposed_table(
             make_compatibility_table(backend, transposed(compatibility, num_labels), num_labels)),
         filtered(backend.memory(), model.num_nodes() * backend.row_stride(num_labels)),
         grad_compatibility(static_cast<size_t>(transposed_table.values.size()), 0.0) {
-    if (wants_terms) gradient = backend.make_window_gradient(*model.tables()[group]);
+    if (wants_terms) gradient = backend.make_window_gradient(*table, num_labels, self != nullptr);
   }
 
-  // Brings the gradient by the scores back through the messages of marginals q.
-  WindowReverseKernel<T> receive(const Backend<T>& backend, const WindowTable<T>& table, const T* q,
-                                 const T* grad_scores, int64_t num_labels) {
-    backend.apply_window(table, grad_scores, num_labels, true, filtered.data());
+  // The same for all passes.
+  WindowReverseKernel<T> argument() {
+    return {table, self, &transposed_table, filtered.data(), grad_compatibility.data()};
+  }
+
+  // Before the pass of an update of marginals q: what their messages say of the weights.
+  void add_gradient(const Backend<T>& backend, const T* q, const T* grad_scores,
+                    int64_t num_labels) {
     if (gradient)
-      backend.add_window_gradient(table, q, grad_scores, &transposed_table, num_labels,
+      backend.add_window_gradient(*table, q, grad_scores, &transposed_table, num_labels,
                                   self != nullptr, *gradient);
-    return {filtered.data(), self, &transposed_table, grad_compatibility.data()};
   }
 
-  void finish(const Backend<T>& backend, const WindowTable<T>& table, int64_t num_labels,
-              ConvGroupGradient<T>& out) {
+  void finish(const Backend<T>& backend, int64_t num_labels, ConvGroupGradient<T>& out) {
     out.compatibility = without_padding(grad_compatibility, transposed_table.form, num_labels,
                                         backend.row_stride(num_labels));
-    if (gradient) reverse_terms(backend, table, *gradient, out.terms);
+    if (gradient) reverse_terms(backend, *table, *gradient, out.terms);
   }
 
+  const WindowTable<T>* table;
   const T* self;
   CompatibilityTable<T> transposed_table;
   Buffer<T> filtered;  // [N, stride]
@@ -240,6 +245,9 @@ void RecordedConvInference<T>::reverse(NodeView<const T> grad_result, NodeView<T
   for (size_t g = 0; g < groups.size(); ++g)
     parts.emplace_back(backend, *model_, g, compatibility_[g], num_labels_,
                        !groups[g].terms.empty());
+  std::vector<WindowReverseKernel<T>> kernels;
+  for (GroupReverse<T>& part : parts) kernels.push_back(part.argument());
+  const auto scratch = backend.make_window_reverse_scratch(layout, num_labels_, kernels);
 
   Reader reader(*this);
   WindowReversePass<T> pass{};
@@ -247,6 +255,7 @@ void RecordedConvInference<T>::reverse(NodeView<const T> grad_result, NodeView<T
   pass.num_labels = num_labels_;
   pass.grad_scores = grad.data();
   pass.grad_unary = unary_rows.data();
+  pass.scratch = scratch.get();
   if (returns_scores_ && num_updates() > 0) {
     // The result is the last scores, -U and more.
     backend.fill(T(-1), size, unary_rows.data());
@@ -257,21 +266,18 @@ void RecordedConvInference<T>::reverse(NodeView<const T> grad_result, NodeView<T
     pass.marginals = stored(num_updates()).data();
     backend.window_reverse_pass(pass);
   }
+  pass.kernels = kernels;
   for (int index = num_updates() - 1; index >= 0; --index) {
     if (interrupt) interrupt();
     pass.marginals = reader.marginals(index);
     pass.has_softmax = index > 0 || !has_start_;
-    std::vector<WindowReverseKernel<T>> kernels;
-    for (size_t g = 0; g < parts.size(); ++g)
-      kernels.push_back(parts[g].receive(backend, *model_->tables()[g], pass.marginals, grad.data(),
-                                         num_labels_));
-    pass.kernels = kernels;
+    for (GroupReverse<T>& part : parts)
+      part.add_gradient(backend, pass.marginals, grad.data(), num_labels_);
     backend.window_reverse_pass(pass);
   }
   if (grad_unary.data != nullptr) backend.store_nodes(layout, unary_rows.data(), grad_unary);
   if (grad_start.data != nullptr) backend.store_nodes(layout, grad.data(), grad_start);
-  for (size_t g = 0; g < parts.size(); ++g)
-    parts[g].finish(backend, *model_->tables()[g], num_labels_, groups[g]);
+  for (size_t g = 0; g < parts.size(); ++g) parts[g].finish(backend, num_labels_, groups[g]);
 }
 
 #define DF_INSTANTIATE(T)                                                                        \

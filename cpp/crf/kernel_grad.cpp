@@ -41,14 +41,14 @@ KernelReverse<T>::KernelReverse(Backend<T>& backend, const LatticeKernel<T>& ker
 }
 
 template <typename T>
-void KernelReverse<T>::blur(const T* marginals) {
+void KernelReverse<T>::blur(const T* marginals, UpdateScratch<T>* scratch) {
   const Lattice<T>& lattice = *kernel_->lattice;
   if (wants_kernel_) {
     backend_->splat(lattice, marginals, kernel_->pre.data(), *forward_);
     // dL/dmessage = -A^T dL/dz
     if (is_grid())
       backend_->grid_sigma_gradient(lattice, *forward_, *reversed_, &table_, num_labels_, -1.0,
-                                    grad_grid_sigma_.data());
+                                    scratch, grad_grid_sigma_.data());
     backend_->blur(lattice, false, *forward_);
   }
   backend_->blur(lattice, true, *reversed_);
@@ -71,7 +71,7 @@ ReverseKernel<T> KernelReverse<T>::argument() {
 // The way through pre, post and self, maths §3: n = K 1 is a filter like any other, and the
 // diagonal a function of the weights.
 template <typename T>
-void KernelReverse<T>::reverse_scales() {
+void KernelReverse<T>::reverse_scales(UpdateScratch<T>* scratch) {
   const Lattice<T>& lattice = *kernel_->lattice;
   const int64_t num_nodes = lattice.num_points(), stride = backend_->row_stride(1);
   const bool has_self = !grad_self_.is_empty();
@@ -98,7 +98,7 @@ void KernelReverse<T>::reverse_scales() {
   backend_->splat(lattice, ones.data(), nullptr, *forward);
   backend_->splat(lattice, grad_norm.data(), nullptr, *reversed);
   if (is_grid()) {
-    backend_->grid_sigma_gradient(lattice, *forward, *reversed, nullptr, 1, 1.0,
+    backend_->grid_sigma_gradient(lattice, *forward, *reversed, nullptr, 1, 1.0, scratch,
                                   grad_grid_sigma_.data());
     return;
   }
@@ -110,11 +110,11 @@ void KernelReverse<T>::reverse_scales() {
 }
 
 template <typename T>
-void KernelReverse<T>::finish(KernelGradient<T>& out) {
+void KernelReverse<T>::finish(KernelGradient<T>& out, UpdateScratch<T>* scratch) {
   out.compatibility = without_padding(grad_compatibility_, table_.form, num_labels_,
                                       backend_->row_stride(num_labels_));
   if (!wants_kernel_) return;
-  if (!grad_pre_.is_empty()) reverse_scales();
+  if (!grad_pre_.is_empty()) reverse_scales(scratch);
   if (is_grid()) {
     out.sigma = grad_grid_sigma_;
     return;

@@ -16,15 +16,16 @@ class KernelReverse {
 
   // Before the pass of an update with marginals q: brings the rows splatted by the last pass
   // through B^T, and, where the kernel's own gradient is wanted, q through B S^T.
-  void blur(const T* marginals);
+  void blur(const T* marginals, UpdateScratch<T>* scratch);
+  // The same for all passes.
   ReverseKernel<T> argument();
   // After the last pass.
-  void finish(KernelGradient<T>& out);
+  void finish(KernelGradient<T>& out, UpdateScratch<T>* scratch);
 
  private:
   bool is_scaled() const { return kernel_->normalization != Normalization::none; }
   bool is_grid() const { return !grad_grid_sigma_.empty(); }
-  void reverse_scales();
+  void reverse_scales(UpdateScratch<T>* scratch);
 
   Backend<T>* backend_;
   const LatticeKernel<T>* kernel_;

@@ -38,25 +38,20 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
   if (backend.uses_nodes() && !unary_may_change && unary_->num_bytes() >= kLargeUnary)
     unary_nodes_ = unary;
   prepare_updates(compatibility);
-  pass(false, true, false, nullptr);
+  start();
 }
 
 template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
                         std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history,
-                        const T* start, bool returns_scores)
+                        bool returns_scores)
     : model_(std::move(model)),
       num_labels_(num_labels),
       unary_(std::move(unary)),
       history_(history),
-      latest_(start),
       returns_scores_(returns_scores) {
   prepare_updates(compatibility);
-  if (start == nullptr)
-    pass(false, true, false, nullptr);
-  else
-    splat_marginals();
 }
 
 template <typename T>
@@ -71,11 +66,18 @@ void MeanField<T>::prepare_updates(const std::vector<Compatibility<T>>& compatib
 }
 
 template <typename T>
-void MeanField<T>::splat_marginals() {
+void MeanField<T>::start() {
+  pass(false, true, false, nullptr);
+}
+
+template <typename T>
+void MeanField<T>::start_at(const T* marginals) {
+  latest_ = marginals;
   for (size_t m = 0; m < vertices_.size(); ++m) {
     const LatticeKernel<T>& kernel = model_->kernels()[m];
     model_->backend().splat(*kernel.lattice, latest_, kernel.pre.data(), *vertices_[m]);
   }
+  can_continue_ = true;
 }
 
 template <typename T>
@@ -137,9 +139,7 @@ template <typename T>
 void MeanField<T>::load_marginals(NodeView<const T> from) {
   Backend<T>& backend = model_->backend();
   backend.load_nodes(model_->layout(), from, T(0), marginals_.data());
-  latest_ = marginals_.data();
-  splat_marginals();
-  can_continue_ = true;
+  start_at(marginals_.data());
 }
 
 template std::shared_ptr<const Buffer<float>> load_unary(const CrfModel<float>&,

@@ -20,6 +20,11 @@ T* MarginalHistory<T>::next(Memory& memory) {
 }
 
 template <typename T>
+void MarginalHistory<T>::reserve(Memory& memory, int count) {
+  while (kept_.size() < static_cast<size_t>(count)) kept_.emplace_back(memory, rows_size_);
+}
+
+template <typename T>
 int64_t MarginalHistory<T>::num_bytes() const {
   int64_t total = passing_.num_bytes();
   for (const Buffer<T>& rows : kept_) total += rows.num_bytes();
@@ -36,12 +41,13 @@ class HistoryReader {
   HistoryReader(std::shared_ptr<const CrfModel<T>> model,
                 const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
                 std::shared_ptr<const Buffer<T>> unary, const MarginalHistory<T>& history)
-      : model_(std::move(model)),
-        compatibility_(compatibility),
-        num_labels_(num_labels),
-        unary_(std::move(unary)),
-        history_(history),
-        again_(1, model_->num_nodes() * model_->backend().row_stride(num_labels)) {}
+      : history_(history), again_(1, model->num_nodes() * model->backend().row_stride(num_labels)) {
+    const int num_missing = most_missing(history.interval(), history.num_stored());
+    if (num_missing == 0) return;
+    again_.reserve(model->backend().memory(), num_missing);
+    field_ = std::make_unique<MeanField<T>>(std::move(model), compatibility, num_labels,
+                                            std::move(unary), &again_);
+  }
 
   // To be asked for falling indices.
   const T* marginals(int index) {
@@ -51,19 +57,16 @@ class HistoryReader {
     if (kept != start_) {
       start_ = kept;
       again_.restart();
-      MeanField<T> field(model_, compatibility_, num_labels_, unary_, &again_, history_.kept(kept));
-      for (int i = kept + 1; i <= index; ++i) field.update(false);
+      field_->start_at(history_.kept(kept));
+      for (int i = kept + 1; i <= index; ++i) field_->update(false);
     }
     return again_.kept(index - kept - 1);
   }
 
  private:
-  std::shared_ptr<const CrfModel<T>> model_;
-  const std::vector<Compatibility<T>>& compatibility_;
-  int64_t num_labels_;
-  std::shared_ptr<const Buffer<T>> unary_;
   const MarginalHistory<T>& history_;
-  MarginalHistory<T> again_;  // the marginals behind number start_
+  MarginalHistory<T> again_;             // the marginals behind number start_
+  std::unique_ptr<MeanField<T>> field_;  // which fills it, where any are missing
   int start_ = -1;
 };
 
@@ -82,8 +85,8 @@ RecordedInference<T>::RecordedInference(std::shared_ptr<const CrfModel<T>> model
 
 template <typename T>
 int RecordedInference<T>::run(const InferenceOptions<T>& options, NodeView<T> out) {
-  MeanField<T> field(model_, compatibility_, num_labels_, unary_, &history_, nullptr,
-                     returns_scores_);
+  MeanField<T> field(model_, compatibility_, num_labels_, unary_, &history_, returns_scores_);
+  field.start();
   const int num_updates = run_inference<T>(field, options, [&] { return out; });
   if (history_.interval() == 1) unary_.reset();
   return num_updates;
@@ -109,30 +112,31 @@ void RecordedInference<T>::reverse(NodeView<const T> grad_marginals, NodeView<T>
   for (size_t m = 0; m < kernels.size(); ++m)
     parts.emplace_back(backend, model_->kernels()[m], compatibility_[m], num_labels_,
                        kernels[m].wants_kernel());
+  std::vector<ReverseKernel<T>> arguments;
+  for (KernelReverse<T>& part : parts) arguments.push_back(part.argument());
+  const auto scratch = backend.make_reverse_scratch(model_->layout(), num_labels_, arguments);
 
   HistoryReader<T> history(model_, compatibility_, num_labels_, unary_, history_);
   MeanFieldReversePass<T> pass{};
   pass.layout = &model_->layout();
   pass.num_labels = num_labels_;
+  pass.kernels = arguments;
   pass.grad_scores = grad_scores.data();
   pass.grad_unary = grad_unary_rows.data();
+  pass.scratch = scratch.get();
   for (int index = history_.num_stored() - 1; index >= 0; --index) {
     if (interrupt) interrupt();
     pass.marginals = history.marginals(index);
     pass.has_messages = index + 1 < history_.num_stored();
     pass.of_scores = returns_scores_ && !pass.has_messages;
     pass.splats = index > 0;
-    std::vector<ReverseKernel<T>> arguments;
-    for (KernelReverse<T>& part : parts) {
-      if (pass.has_messages) part.blur(pass.marginals);
-      arguments.push_back(part.argument());
-    }
-    pass.kernels = arguments;
+    if (pass.has_messages)
+      for (KernelReverse<T>& part : parts) part.blur(pass.marginals, scratch.get());
     backend.mean_field_reverse_pass(pass);
   }
   if (grad_unary.data != nullptr)
     backend.store_nodes(model_->layout(), grad_unary_rows.data(), grad_unary);
-  for (size_t m = 0; m < kernels.size(); ++m) parts[m].finish(kernels[m]);
+  for (size_t m = 0; m < kernels.size(); ++m) parts[m].finish(kernels[m], scratch.get());
 }
 
 #define DF_INSTANTIATE(T)            \

@@ -161,6 +161,11 @@ class Backend {
   // The reverse pass, maths §6; structures in reverse.h. What is "added to"
   // must hold numbers before. Sums over nodes are the same bits on any number of threads.
 
+  // For mean_field_reverse_pass and grid_sigma_gradient with these kernels.
+  virtual std::unique_ptr<UpdateScratch<T>> make_reverse_scratch(
+      const NodeLayout&, int64_t /*num_labels*/, std::span<const ReverseKernel<T>>) const {
+    return nullptr;
+  }
   // One mean-field update backwards.
   virtual void mean_field_reverse_pass(const MeanFieldReversePass<T>&) const = 0;
   // grad_weight[i][k] += scale * (rows_i . vertices at corner k of i), for `num_channels`.
@@ -172,7 +177,8 @@ class Backend {
   virtual void grid_sigma_gradient(const Lattice<T>&, VertexRows<T>& values,
                                    const VertexRows<T>& gradients,
                                    const CompatibilityTable<T>* compatibility, int64_t num_channels,
-                                   double scale, double* grad_sigma) const = 0;
+                                   double scale, UpdateScratch<T>* scratch,
+                                   double* grad_sigma) const = 0;
   // grad_weight[i] += grad[i] dK_ii / dweight_i; of a grid kernel, grad_sigma[a] += the sum of
   // grad[i] dK_ii / dsigma_a.
   virtual void diagonal_gradient(const Lattice<T>&, const T* grad, T* grad_weight,
@@ -186,7 +192,10 @@ class Backend {
   // The reverse pass of window kernels, maths §5 "Gradients" and §6; structures in
   // window_reverse.h. Sums over nodes are the same bits on any number of threads.
 
-  virtual std::unique_ptr<WindowGradient<T>> make_window_gradient(const WindowTable<T>&) const = 0;
+  // For add_window_gradient with the same two.
+  virtual std::unique_ptr<WindowGradient<T>> make_window_gradient(const WindowTable<T>&,
+                                                                  int64_t num_channels,
+                                                                  bool excludes_self) const = 0;
   // Adds what a message K~ rows, less self rows where `excludes_self`, has to say:
   // dL/dK[tap, i] += grad_i . rows at i's neighbour, where grad = -A^T grad_scores, or
   // grad_scores itself for nullptr. `rows` has the table's margins.
@@ -198,6 +207,12 @@ class Backend {
   // normalisation. Nothing can be added after.
   virtual void window_term_gradients(const WindowTable<T>&, WindowGradient<T>&,
                                      std::span<const WindowTermGradient<T>>) const = 0;
+  // For window_reverse_pass with these kernels.
+  virtual std::unique_ptr<UpdateScratch<T>> make_window_reverse_scratch(
+      const NodeLayout&, int64_t /*num_labels*/, std::span<const WindowReverseKernel<T>>) const {
+    return nullptr;
+  }
+  // One mean-field update backwards.
   virtual void window_reverse_pass(const WindowReversePass<T>&) const = 0;
 
   // out[i] = 1 / rows[i][0], or its square root: the scales of maths §3.

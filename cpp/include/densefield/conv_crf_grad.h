@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "densefield/conv_crf.h"
+#include "densefield/crf_grad.h"
 #include "densefield/window_reverse.h"
 
 namespace densefield {

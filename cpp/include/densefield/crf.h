@@ -67,15 +67,20 @@ class MeanField final : public Field<T> {
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
             bool keeps_marginals, bool returns_scores, bool unary_may_change);
-  // From rows of the backend: `unary`, padded with infinity. All marginals go to `history`;
-  // the first update follows `start`, or the softmax of the unary if that is nullptr.
+  // From rows of the backend: `unary`, padded with infinity. All marginals go to `history`. To be
+  // started before the first update.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
-            std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history, const T* start,
+            std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history,
             bool returns_scores = false);
 
   const CrfModel<T>& model() const { return *model_; }
   int64_t num_labels() const { return num_labels_; }
+
+  // The first update follows the softmax of the unary; or the next one follows `marginals`,
+  // [N, stride], which stay where they are: any number of times.
+  void start();
+  void start_at(const T* marginals);
 
   T update(bool wants_change) override;
   void finish(const ResultPlace<T>& place) override;
@@ -84,7 +89,6 @@ class MeanField final : public Field<T> {
 
  private:
   void prepare_updates(const std::vector<Compatibility<T>>& compatibility);
-  void splat_marginals();
   void blur_messages();
   T pass(bool has_messages, bool splats, bool wants_change, const NodeView<T>* result);
 

@@ -1,6 +1,7 @@
 // Gradients of dense CRF inference above any backend, maths §6.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -9,6 +10,12 @@
 #include "densefield/reverse.h"
 
 namespace densefield {
+
+// How many marginals in a row are missing at most of `num_stored`, of which every `interval`-th
+// and the latest are kept.
+inline int most_missing(int interval, int num_stored) {
+  return std::max(0, std::min(interval - 1, num_stored - 2));
+}
 
 // Marginals of successive updates of one inference, kept for the way back: those of every
 // `interval`-th, from which the others can be computed again, and the latest.
@@ -26,6 +33,8 @@ class MarginalHistory {
   const T* latest() const {
     return keeps(num_stored_ - 1) ? kept(num_stored_ - 1) : passing_.data();
   }
+  // Takes the memory of so many marginals that are kept.
+  void reserve(Memory& memory, int count);
   // Where the next marginals go. It may be the latest ones' place.
   T* next(Memory& memory);
   // Forgets the marginals and keeps the memory.

@@ -6,6 +6,7 @@
 
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
+#include "densefield/update_scratch.h"
 
 namespace densefield {
 
@@ -47,6 +48,7 @@ struct MeanFieldReversePass {
   const T* marginals;  // [N, stride] q
   T* grad_scores;      // [N, stride] in: dL/dz of the later update; out: dL/dz of q's softmax
   T* grad_unary;       // [N, stride] added to: -dL/dz
+  UpdateScratch<T>* scratch;  // of make_reverse_scratch
 };
 
 // From a kernel's two scales and its diagonal back to n = K 1, maths §3.

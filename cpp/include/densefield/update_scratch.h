@@ -1,4 +1,4 @@
-// What the updates of one inference work in.
+// What the updates of one inference, or of its way back, work in.
 #pragma once
 
 namespace densefield {

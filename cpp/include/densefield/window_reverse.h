@@ -14,15 +14,15 @@ namespace densefield {
 // message = K~ q - self q,  dL/dmessage = -A^T dL/dz.
 template <typename T>
 struct WindowReverseKernel {
-  const T* filtered;                                      // [N, stride] K~^T grad_scores
+  const WindowTable<T>* table;                            // K~
   const T* self;                                          // [N], diagonal left out; or nullptr
   const CompatibilityTable<T>* transposed_compatibility;  // A^T
+  T* filtered;  // [N, stride] spoiled: room for K~^T grad_scores
   // Added to: by A. [1], [stride], or [num_labels, stride] row by row, (l, l').
   double* grad_compatibility;
 };
 
-// One mean-field update backwards, after K~^T: from dL/dz to dL/dq, and on to the z that q is
-// the softmax of.
+// One mean-field update backwards: from dL/dz to dL/dq, and on to the z that q is the softmax of.
 template <typename T>
 struct WindowReversePass {
   const NodeLayout* layout;
@@ -30,8 +30,9 @@ struct WindowReversePass {
   std::span<const WindowReverseKernel<T>> kernels;  // empty: grad_scores is dL/dq itself
   bool has_softmax;                                 // false: stops at dL/dq
   const T* marginals;                               // [N, stride] q
-  T* grad_scores;                                   // [N, stride] in: dL/dz; out: dL/dz before
-  T* grad_unary;                                    // [N, stride] -dL/dz is added to it
+  T* grad_scores;             // [N, stride] with margins, in: dL/dz; out: dL/dz before
+  T* grad_unary;              // [N, stride] -dL/dz is added to it
+  UpdateScratch<T>* scratch;  // of make_window_reverse_scratch
 };
 
 // The gradient by the weights of a table: what one update adds, summed over updates because
