@@ -48,7 +48,8 @@ set(DF_CUDA_BUILD
 
 # df_batch(STEM EXTENSION RESULT FILE..): files STEM_0, STEM_1, .. that include a few of the given
 # ones each. Headers take most of the time of a file, and nvcc reads them once per architecture.
-# Many files have a macro DF_INSTANTIATE of their own, which ends with them.
+# Many files have a macro DF_INSTANTIATE of their own, which ends with them; other names that are
+# local to a file must differ within a batch, or the compiler says so.
 function(df_batch stem extension result)
   set(files ${ARGN})
   set(batches "")

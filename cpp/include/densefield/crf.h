@@ -62,8 +62,7 @@ class MeanField final : public Field<T> {
  public:
   // One compatibility for each kernel of the model. `keeps_marginals`: they can be stored
   // after every update, not after the last one only. `returns_scores`: `finish` stores what
-  // the last softmax would be taken of. Unless the unary may change, `finish`
-  // may read it again.
+  // the last softmax would be taken of, and may read the unary again unless that may change.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
             bool keeps_marginals, bool returns_scores, bool unary_may_change);
