@@ -10,6 +10,7 @@
 #include "densefield/error.h"
 #include "key_layout.h"
 #include "lattice_tables.h"
+#include "run_walk.h"
 #include "simd/kernels.h"
 #include "vertex_table.h"
 
@@ -116,16 +117,13 @@ class BlockEmbedder {
   // in order of first touch.
   const std::vector<Key<W>>& embed(const Block& block) {
     corners_.clear();
-    int64_t r = block.run_begin, skip = 0;
+    RunWalk walk(*lattice_.layout, block);
     for (int64_t point = block.begin; point < block.end;) {
       const int64_t count = std::min(kChunk, block.end - point);
       for (int64_t filled = 0; filled < count;) {
-        const Run run = lattice_.layout->run(r);
-        const int64_t piece = std::min(run.length - skip, count - filled);
-        load_features(run.node + skip, piece, filled);
-        filled += piece;
-        skip += piece;
-        if (skip == run.length) ++r, skip = 0;
+        const Run piece = walk.take(count - filled);
+        load_features(piece.node, piece.length, filled);
+        filled += piece.length;
       }
       embed_chunk(point, count);
       point += count;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "densefield/threads.h"
+#include "prefetch.h"
 #include "steps.h"
 
 namespace densefield::cpu {
@@ -149,12 +150,10 @@ void filter_axis(const GridAxis<T>& axis, const std::vector<T>& tap, int64_t pit
             is_inside ? from + first + (node + r) * pitch : kOutside;
       }
       // What the next node reads and writes for the first time.
-      constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-      if (node + axis.reach() + 1 < axis.num_nodes)
-        for (int64_t i = first; i < first + count; i += kLine) {
-          __builtin_prefetch(from + i + (node + axis.reach() + 1) * pitch);
-          __builtin_prefetch(to + i + (node + 1) * pitch, 1);
-        }
+      if (node + axis.reach() + 1 < axis.num_nodes) {
+        prefetch_values<Use::read>(from + first + (node + axis.reach() + 1) * pitch, count);
+        prefetch_values<Use::write>(to + first + (node + 1) * pitch, count);
+      }
       simd::kernels<T>().filter_line(line.data(), tap.data(), axis.reach(), count,
                                      to + first + node * pitch);
     }

@@ -19,7 +19,6 @@ struct PassScratch {
   PassScratch(const MeanFieldPass<T>& pass, int64_t stride)
       : parts(pass.kernels.size()),
         grids(pass.kernels.size()),
-        unary(host_memory(), simd::kPassChunk * stride),
         rows(host_memory(), simd::kPassScratchRows * stride) {
     const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
     // Rows behind a chunk's last point are computed too, and must not slow that down.
@@ -35,6 +34,7 @@ struct PassScratch {
       most_points = std::max(most_points, block.end - block.begin);
     }
     if (pass.has_messages) vertices = Buffer<T>(host_memory(), most_slots * stride);
+    if (pass.unary == nullptr) unary = Buffer<T>(host_memory(), simd::kPassChunk * stride);
     if (pass.result != nullptr && pass.marginals == nullptr)
       marginals = Buffer<T>(host_memory(), most_points * stride);
   }

@@ -81,11 +81,9 @@ class PiecePass {
   // What the update needs behind the messages comes from memory while they are computed. Inlined
   // by force, as prefetch_run.
   __attribute__((always_inline)) void prefetch(int64_t node, int64_t count) const {
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     if (pass_.unary == nullptr) prefetch_run<Use::read>(pass_.unary_nodes, {node, count});
     if (pass_.updated != nullptr)
-      for (int64_t e = 0; e < count * stride_; e += kLine)
-        __builtin_prefetch(pass_.updated + node * stride_ + e, 1);
+      prefetch_values<Use::write>(pass_.updated + node * stride_, count * stride_);
   }
 
   // The padding's energy is above any label's, so that its marginals vanish.
