@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "densefield/error.h"
 #include "key_layout.h"
 #include "lattice_tables.h"
+#include "point_ranks.h"
 #include "run_walk.h"
 #include "simd/kernels.h"
 #include "vertex_table.h"
@@ -23,9 +25,12 @@ namespace densefield::cpu {
 template <int W>
 class CornerNumbers {
  public:
-  explicit CornerNumbers(const KeyLayout& keys)
-      : steps_(make_key_steps<W>(keys)), dim_(keys.dim), has_table_(keys.dim <= kMaxTableDim) {
-    if (!has_table_) return;
+  static constexpr int64_t kMostPoints = 128;  // at a time
+  // Up to here there is a table, of 2^(d+1) entries of 2 bytes for a cell.
+  static constexpr int kMaxTableDim = PointRanks::kMostPacked - 1;
+
+  explicit CornerNumbers(const KeyLayout& keys) : steps_(make_key_steps<W>(keys)), dim_(keys.dim) {
+    if (dim_ > kMaxTableDim) return;
     step_to_subset_.resize(size_t{1} << (dim_ + 1), Key<W>{});
     for (size_t subset = 0; subset < step_to_subset_.size(); ++subset)
       for (int i = 0; i <= dim_; ++i)
@@ -33,31 +38,43 @@ class CornerNumbers {
           step_to_subset_[subset] = step_to_subset_[subset] + steps_.unit[i];
   }
 
-  static constexpr int kMaxTableDim = 7;  // a cell's table has 2^(d+1) entries of 2 bytes
-  bool has_table() const { return has_table_; }
-
   // In order of first touch.
-  const std::vector<Key<W>>& keys() const { return vertices_.keys(); }
+  std::span<const Key<W>> keys() const { return vertices_.keys(); }
 
   void clear() {
     vertices_.clear();
     cells_.clear();
     corner_of_subset_.clear();
-    current_ = -1;
   }
 
-  // subset: that of corner k at [k * pitch].
+  // corner[p, k]; subset: that of corner k of point p at [k * pitch + p]. Step by step for all
+  // points: what is known of them is read without a branch that nobody can foresee.
   template <typename I>
-  void find(const Key<W>& cell, const I* subset, int64_t pitch, uint16_t* corner) {
-    if (current_ < 0 || !(cell == current_key_)) enter(cell);
-    uint16_t* table = corner_of_subset_.data() + (static_cast<size_t>(current_) << (dim_ + 1));
-    for (int k = 0; k <= dim_; ++k) {
-      uint16_t& number = table[subset[k * pitch]];
-      if (number == kUnknown) {
-        const Key<W> key = cell + step_to_subset_[static_cast<size_t>(subset[k * pitch])];
-        number = static_cast<uint16_t>(vertices_.find_or_add(key));
+  void find(const Key<W>* cell, const I* subset, int64_t pitch, int64_t count, uint16_t* corner) {
+    const int corners = dim_ + 1;
+    uint32_t first_entry[kMostPoints];
+    for (int64_t p = 0; p < count; ++p)
+      first_entry[p] = static_cast<uint32_t>(cells_.find_or_add(cell[p])) << corners;
+    const size_t needed = static_cast<size_t>(cells_.size()) << corners;
+    if (corner_of_subset_.size() < needed) corner_of_subset_.resize(needed, kUnknown);
+
+    uint16_t* table = corner_of_subset_.data();
+    uint8_t incomplete[kMostPoints];
+    constexpr int kUsual = 6;  // corners in the five dimensions of a colour image
+    const int64_t num_incomplete =
+        corners == kUsual
+            ? find_known<kUsual>(first_entry, subset, pitch, count, corner, incomplete)
+            : find_known<0>(first_entry, subset, pitch, count, corner, incomplete);
+    for (int64_t n = 0; n < num_incomplete; ++n) {
+      const int64_t p = incomplete[n];
+      for (int k = 0; k < corners; ++k) {
+        const auto of_corner = static_cast<size_t>(subset[k * pitch + p]);
+        uint16_t& number = table[first_entry[p] + of_corner];
+        if (number == kUnknown)
+          number =
+              static_cast<uint16_t>(vertices_.find_or_add(cell[p] + step_to_subset_[of_corner]));
+        corner[p * corners + k] = number;
       }
-      corner[k] = number;
     }
   }
 
@@ -74,24 +91,35 @@ class CornerNumbers {
   }
 
  private:
-  static constexpr uint16_t kUnknown = 65535;  // a block has fewer corners: layout.cpp
-
-  void enter(const Key<W>& cell) {
-    current_ = cells_.find_or_add(cell);
-    current_key_ = cell;
-    const size_t needed = static_cast<size_t>(cells_.size()) << (dim_ + 1);
-    if (corner_of_subset_.size() < needed) corner_of_subset_.resize(needed, kUnknown);
+  // Corners that are known; returns the number of points with others, which it lists.
+  template <int K, typename I>
+  int64_t find_known(const uint32_t* first_entry, const I* subset, int64_t pitch, int64_t count,
+                     uint16_t* corner, uint8_t* incomplete) const {
+    const int corners = K > 0 ? K : dim_ + 1;
+    const uint16_t* table = corner_of_subset_.data();
+    int64_t num_incomplete = 0;
+    for (int64_t p = 0; p < count; ++p) {
+      uint32_t is_unknown = 0;
+      for (int k = 0; k < corners; ++k) {
+        const uint16_t number =
+            table[first_entry[p] + static_cast<uint32_t>(subset[k * pitch + p])];
+        corner[p * corners + k] = number;
+        is_unknown |= uint32_t{number} + 1;
+      }
+      incomplete[num_incomplete] = static_cast<uint8_t>(p);
+      num_incomplete += is_unknown >> 16;
+    }
+    return num_incomplete;
   }
+
+  static constexpr uint16_t kUnknown = 65535;  // a block has fewer corners: layout.cpp
 
   const KeySteps<W> steps_;
   const int dim_;
-  const bool has_table_;
   std::vector<Key<W>> step_to_subset_;  // [2^(d+1)] from a cell to its corners
-  VertexTable<W> vertices_;
-  VertexTable<W> cells_;
+  VertexTable<W, uint16_t> vertices_;
+  VertexTable<W, uint16_t> cells_;
   std::vector<uint16_t> corner_of_subset_;  // [cells, 2^(d+1)]
-  int32_t current_ = -1;
-  Key<W> current_key_ = {};
 };
 
 // T is the type of the stored weights, E that of the embedding, W the words of a key.
@@ -103,19 +131,21 @@ class BlockEmbedder {
         keys_(keys),
         lattice_(lattice),
         dim_(keys.dim),
+        has_table_(dim_ <= CornerNumbers<W>::kMaxTableDim),
         scale_(static_cast<size_t>(dim_)),
         feature_(host_memory(), dim_ * kChunk),
         weight_(host_memory(), (dim_ + 1) * kChunk),
         cell_(host_memory(), (dim_ + 1) * kChunk),
         rank_(host_memory(), (dim_ + 1) * kChunk),
+        packed_rank_(host_memory(), kChunk),
         subset_(host_memory(), (dim_ + 1) * kChunk),
         corners_(keys) {
     embedding_scales(dim_, scale_.data());
   }
 
-  // Fills weight, corner and rank of the block's points; returns the keys of its vertices
+  // Fills weight, corner and ranks of the block's points; returns the keys of its vertices
   // in order of first touch.
-  const std::vector<Key<W>>& embed(const Block& block) {
+  std::span<const Key<W>> embed(const Block& block) {
     corners_.clear();
     RunWalk walk(*lattice_.layout, block);
     for (int64_t point = block.begin; point < block.end;) {
@@ -133,7 +163,8 @@ class BlockEmbedder {
 
  private:
   using I = Int<E>;
-  static constexpr int64_t kChunk = 128;  // points at a time: the planes stay in the L1 cache
+  // Points at a time: the planes stay in the first-level cache.
+  static constexpr int64_t kChunk = CornerNumbers<W>::kMostPoints;
 
   // The features of `count` grid neighbours, from place `at` of the planes on. Division, not
   // multiplication by 1/sigma: that is what decides the simplex of points on a border in
@@ -170,18 +201,19 @@ class BlockEmbedder {
     for (int j = 0; j < dim_; ++j)
       std::fill_n(feature_.data() + j * kChunk + count, padded - count, E(0));
     simd::kernels<E>().embed({dim_, count, kChunk, scale_.data(), feature_.data(), weight_.data(),
-                              cell_.data(), rank_.data(),
-                              corners_.has_table() ? subset_.data() : nullptr});
+                              cell_.data(), has_table_ ? nullptr : rank_.data(),
+                              packed_rank_.data(), subset_.data()});
     store_weights(point, count);
-    store_ranks(point, count);
     pack_cells(count);
-    for (int64_t p = 0; p < count; ++p) {
-      const int64_t entry = (point + p) * (dim_ + 1);
-      if (corners_.has_table())
-        corners_.find(cell_key_[p], subset_.data() + p, kChunk, lattice_.corner.data() + entry);
-      else
-        corners_.find_by_rank(cell_key_[p], lattice_.rank.data() + entry,
-                              lattice_.corner.data() + entry);
+    uint16_t* corner = lattice_.corner.data() + point * (dim_ + 1);
+    if (has_table_) {
+      lattice_.ranks.store_words(point, count, packed_rank_.data());
+      corners_.find(cell_key_, subset_.data(), kChunk, count, corner);
+    } else {
+      lattice_.ranks.store_planes(point, count, rank_.data(), kChunk);
+      for (int64_t p = 0; p < count; ++p)
+        corners_.find_by_rank(cell_key_[p], lattice_.ranks.of_point(point + p, nullptr),
+                              corner + p * (dim_ + 1));
     }
   }
 
@@ -195,36 +227,6 @@ class BlockEmbedder {
         for (int64_t p = 0; p < count; ++p)
           to[p * corners + i] = static_cast<T>(weight_[i * kChunk + p]);
     }
-  }
-
-  // A byte each, up to eight put together before they are stored.
-  void store_ranks(int64_t point, int64_t count) {
-    constexpr int64_t kTogether = 8;
-    const int64_t corners = dim_ + 1;
-    uint8_t* to = lattice_.rank.data() + point * corners;
-    std::make_unsigned_t<I> largest = 0;
-    for (int64_t first = 0; first < corners; first += kTogether) {
-      const int64_t num_bytes = std::min(kTogether, corners - first);
-      uint64_t bytes[kChunk] = {};
-      for (int64_t i = 0; i < num_bytes; ++i) {
-        const I* rank = rank_.data() + (first + i) * kChunk;
-        for (int64_t p = 0; p < count; ++p) {
-          const auto value = static_cast<std::make_unsigned_t<I>>(rank[p]);
-          largest = std::max(largest, value);
-          bytes[p] |= static_cast<uint64_t>(value & 0xFF) << (8 * i);
-        }
-      }
-      for (int64_t p = 0; p < count; ++p) {
-        // All eight where the next points' come behind and replace what is too much.
-        if (corners <= kTogether && p * corners + kTogether <= count * corners)
-          std::memcpy(to + p * corners, bytes + p, kTogether);
-        else
-          std::memcpy(to + p * corners + first, bytes + p, static_cast<size_t>(num_bytes));
-      }
-    }
-    // Only if another thread wrote NaN into the features after they were checked.
-    if (largest > static_cast<std::make_unsigned_t<I>>(dim_))
-      fail_value("features changed while the lattice was built");
   }
 
   void pack_cells(int64_t count) {
@@ -242,12 +244,14 @@ class BlockEmbedder {
   const KeyLayout& keys_;
   CpuLattice<T>& lattice_;
   const int dim_;
+  const bool has_table_;
   std::vector<E> scale_;
-  Buffer<E> feature_;  // [d, kChunk]
-  Buffer<E> weight_;   // [d+1, kChunk]
-  Buffer<I> cell_;     // [d+1, kChunk]
-  Buffer<I> rank_;     // [d+1, kChunk]
-  Buffer<I> subset_;   // [d+1, kChunk]
+  Buffer<E> feature_;      // [d, kChunk]
+  Buffer<E> weight_;       // [d+1, kChunk]
+  Buffer<I> cell_;         // [d+1, kChunk]
+  Buffer<I> rank_;         // [d+1, kChunk]
+  Buffer<I> packed_rank_;  // [kChunk]
+  Buffer<I> subset_;       // [d+1, kChunk]
   Key<W> cell_key_[kChunk];
   CornerNumbers<W> corners_;
 };

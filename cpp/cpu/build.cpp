@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -26,18 +27,28 @@ size_t part_of(uint64_t hashed) { return hashed >> 20 & (kNumParts - 1); }
 // The vertices that one block touches, by slot and by part of the lattice's table.
 template <int W>
 struct BlockVertices {
-  std::vector<Key<W>> keys;
-  std::vector<int32_t> order;                 // slots of part 0, part 1, ..
-  std::array<int32_t, kNumParts + 1> part{};  // where each begins in `order`
+  struct Entry {
+    Key<W> key;
+    int32_t slot;
+  };
+
+  std::vector<Key<W>> keys;                   // of slots
+  std::vector<Entry> entries;                 // of part 0, part 1, ..
+  std::array<int32_t, kNumParts + 1> part{};  // where each begins in `entries`
 
   BlockVertices() = default;
-  explicit BlockVertices(std::vector<Key<W>> of_slots)
-      : keys(std::move(of_slots)), order(keys.size()) {
+  explicit BlockVertices(std::span<const Key<W>> of_slots)
+      : keys(of_slots.begin(), of_slots.end()), entries(keys.size()) {
     for (const Key<W>& key : keys) ++part[part_of(hash(key)) + 1];
     for (size_t p = 0; p < kNumParts; ++p) part[p + 1] += part[p];
     auto next = part;
     for (size_t s = 0; s < keys.size(); ++s)
-      order[static_cast<size_t>(next[part_of(hash(keys[s]))]++)] = static_cast<int32_t>(s);
+      entries[static_cast<size_t>(next[part_of(hash(keys[s]))]++)] = {keys[s],
+                                                                      static_cast<int32_t>(s)};
+  }
+
+  std::span<const Entry> of_part(size_t p) const {
+    return {entries.data() + part[p], entries.data() + part[p + 1]};
   }
 };
 
@@ -53,78 +64,90 @@ class VertexNumbers {
                                     static_cast<int64_t>(block.keys.size()));
     check_vertex_count(lattice_.num_slots());
     home_of_slot_ = Buffer<int32_t>(host_memory(), lattice_.num_slots());
-    parallel_for(kNumParts, [&](int64_t p, int) { fill_part(static_cast<size_t>(p)); });
+    num_slots_of_ = Buffer<int32_t>(host_memory(), lattice_.num_slots());
+    next_place_ = Buffer<int64_t>(host_memory(), lattice_.num_slots());
+    std::array<int64_t, kNumParts> num_vertices{};
+    parallel_for(kNumParts, [&](int64_t p, int) {
+      num_vertices[static_cast<size_t>(p)] = find_homes(static_cast<size_t>(p));
+    });
+    for (int64_t in_part : num_vertices) lattice_.vertex_count += in_part;
     number_homes();
-    list_shared();
+    parallel_for(kNumParts, [&](int64_t p, int) { list_shared(static_cast<size_t>(p)); });
   }
 
   const std::vector<Key<W>>& keys() const { return keys_; }
 
  private:
-  void fill_part(size_t p) {
-    VertexTable<W> table;
-    std::vector<int32_t> home;  // of each entry
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-      const BlockVertices<W>& block = blocks_[b];
-      const auto first = static_cast<int32_t>(lattice_.slot_begin[b]);
-      for (int32_t i = block.part[p]; i < block.part[p + 1]; ++i) {
-        const int32_t slot = block.order[static_cast<size_t>(i)];
-        const auto entry =
-            static_cast<size_t>(table.find_or_add(block.keys[static_cast<size_t>(slot)]));
-        if (entry == home.size()) home.push_back(first + slot);
-        home_of_slot_[first + slot] = home[entry];
-      }
-    }
+  // Calls body(slot, key) for the slots of a part, in the order of the blocks.
+  template <typename Body>
+  void for_slots(size_t part, Body body) const {
+    for (size_t b = 0; b < blocks_.size(); ++b)
+      for (const auto& entry : blocks_[b].of_part(part))
+        body(static_cast<int32_t>(lattice_.slot_begin[b]) + entry.slot, entry.key);
   }
 
-  // Vertices are numbered in the order of their homes.
+  // A vertex's home is its first slot. Returns the number of vertices of the part.
+  int64_t find_homes(size_t part) {
+    size_t num_slots = 0;
+    for (const auto& block : blocks_) num_slots += block.of_part(part).size();
+    VertexTable<W> table(num_slots);
+    std::vector<int32_t> home(num_slots);  // of each vertex
+    for_slots(part, [&](int32_t slot, const Key<W>& key) {
+      const auto num_before = static_cast<size_t>(table.size());
+      const auto vertex = static_cast<size_t>(table.find_or_add(key));
+      home[vertex] = vertex == num_before ? slot : home[vertex];
+      home_of_slot_[slot] = home[vertex];
+      num_slots_of_[slot] = 0;
+      ++num_slots_of_[home[vertex]];
+    });
+    return table.size();
+  }
+
+  // Vertices are numbered in the order of their homes, and so are the lists of their slots.
+  // Whether a slot is a home, nobody can foresee: what is written for another is replaced.
   void number_homes() {
-    vertex_of_home_ = Buffer<int32_t>(host_memory(), lattice_.num_slots());
-    std::vector<int32_t> home;
-    home.reserve(static_cast<size_t>(lattice_.num_slots()));
-    keys_.reserve(static_cast<size_t>(lattice_.num_slots()));
+    const auto num_vertices = static_cast<size_t>(lattice_.vertex_count);
+    std::vector<int32_t> home(num_vertices + 1);
+    std::vector<int64_t> list_end(num_vertices + 1);
+    keys_.resize(num_vertices + 1);
+    size_t vertex = 0, list = 0;
+    int64_t num_listed = 0;
     int32_t slot = 0;
     for (const auto& block : blocks_)
       for (const Key<W>& key : block.keys) {
-        if (home_of_slot_[slot] == slot) {
-          vertex_of_home_[slot] = static_cast<int32_t>(home.size());
-          home.push_back(slot);
-          keys_.push_back(key);
-        }
+        home[vertex] = slot;
+        keys_[vertex] = key;
+        vertex += home_of_slot_[slot] == slot ? 1 : 0;
+        const int32_t length = num_slots_of_[slot];
+        next_place_[slot] = num_listed;
+        num_listed += length > 1 ? length : 0;
+        list_end[list] = num_listed;
+        list += length > 1 ? 1 : 0;
         ++slot;
       }
-    lattice_.vertex_count = static_cast<int64_t>(home.size());
+    keys_.resize(num_vertices);
     lattice_.home = Buffer<int32_t>(host_memory(), lattice_.vertex_count);
-    std::copy(home.begin(), home.end(), lattice_.home.data());
+    std::copy_n(home.begin(), num_vertices, lattice_.home.data());
+    lattice_.shared.start.insert(lattice_.shared.start.end(), list_end.begin(),
+                                 list_end.begin() + static_cast<std::ptrdiff_t>(list));
+    lattice_.shared.slot.resize(static_cast<size_t>(num_listed));
   }
 
-  // Slots of vertices that have several, by vertex and in the order of the blocks.
-  void list_shared() {
-    const auto num_vertices = static_cast<size_t>(lattice_.vertex_count);
-    std::vector<int32_t> num_more(num_vertices, 0);
-    for (int64_t slot = 0; slot < lattice_.num_slots(); ++slot)
-      if (home_of_slot_[slot] != slot)
-        ++num_more[static_cast<size_t>(vertex_of_home_[home_of_slot_[slot]])];
-    std::vector<size_t> next(num_vertices);  // where a vertex's next slot goes
-    SlotLists& shared = lattice_.shared;
-    for (size_t v = 0; v < num_vertices; ++v) {
-      if (num_more[v] == 0) continue;
-      shared.slot.push_back(lattice_.home[static_cast<int64_t>(v)]);
-      next[v] = shared.slot.size();
-      shared.slot.resize(shared.slot.size() + static_cast<size_t>(num_more[v]));
-      shared.close_list();
-    }
-    for (int32_t slot = 0; slot < lattice_.num_slots(); ++slot) {
+  // The slots of vertices that have several, in the order of the blocks.
+  void list_shared(size_t part) {
+    for_slots(part, [&](int32_t slot, const Key<W>&) {
       const int32_t home = home_of_slot_[slot];
-      if (home != slot) shared.slot[next[static_cast<size_t>(vertex_of_home_[home])]++] = slot;
-    }
+      if (num_slots_of_[home] > 1)
+        lattice_.shared.slot[static_cast<size_t>(next_place_[home]++)] = slot;
+    });
   }
 
   const std::vector<BlockVertices<W>>& blocks_;
   CpuLattice<T>& lattice_;
-  Buffer<int32_t> home_of_slot_;    // [slots]
-  Buffer<int32_t> vertex_of_home_;  // [slots], of homes only
-  std::vector<Key<W>> keys_;        // [M]
+  Buffer<int32_t> home_of_slot_;  // [slots]
+  Buffer<int32_t> num_slots_of_;  // [slots] of the vertex, if the slot is its home; else 0
+  Buffer<int64_t> next_place_;    // [slots], of homes: where the vertex's next slot is listed
+  std::vector<Key<W>> keys_;      // [M]
 };
 
 // Chains of two vertices and more; a vertex without neighbours is left alone by the blur.
@@ -132,14 +155,22 @@ void list_chains(const std::vector<int32_t>& next, const int32_t* home, SlotList
   const auto missing = static_cast<int32_t>(next.size());
   std::vector<uint8_t> has_previous(next.size() + 1, 0);
   for (int32_t successor : next) has_previous[static_cast<size_t>(successor)] = 1;
+  std::vector<int32_t> first(next.size() + 1);
+  size_t num_chains = 0, num_linked = 0;
   for (int32_t v = 0; v < missing; ++v) {
-    if (has_previous[static_cast<size_t>(v)] || next[static_cast<size_t>(v)] == missing) continue;
-    for (int32_t link = v; link != missing; link = next[static_cast<size_t>(link)])
-      chains.slot.push_back(home[link]);
-    chains.close_list();
+    const bool has_next = next[static_cast<size_t>(v)] != missing;
+    const bool is_first = has_next && has_previous[static_cast<size_t>(v)] == 0;
+    first[num_chains] = v;
+    num_chains += is_first ? 1 : 0;
+    num_linked += has_next ? 1 : 0;
   }
-  chains.start.shrink_to_fit();
-  chains.slot.shrink_to_fit();
+  chains.slot.resize(num_linked + num_chains);
+  chains.start.resize(num_chains + 1);
+  int32_t* slot = chains.slot.data();
+  for (size_t c = 0; c < num_chains; ++c) {
+    for (int32_t v = first[c]; v != missing; v = next[static_cast<size_t>(v)]) *slot++ = home[v];
+    chains.start[c + 1] = slot - chains.slot.data();
+  }
 }
 
 template <typename T, int W>
@@ -194,7 +225,7 @@ std::shared_ptr<const CpuLattice<T>> build_lattice(std::shared_ptr<const CpuLayo
   const int64_t entries = lattice->num_points() * lattice->num_corners();
   lattice->weight = Buffer<T>(host_memory(), entries);
   lattice->corner = Buffer<uint16_t>(host_memory(), entries);
-  lattice->rank = Buffer<uint8_t>(host_memory(), entries);
+  lattice->ranks = PointRanks(lattice->num_points(), keys.dim);
   if (sizeof(T) == sizeof(double) || keys.needs_double)
     build_with_keys<T, double>(features, keys, *lattice);
   else

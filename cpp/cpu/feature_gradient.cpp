@@ -72,7 +72,8 @@ class BlockFeatures {
       const Run& run = lattice_.layout->run(r);
       for (int64_t node = run.node; node < run.node + run.length; ++node, ++point) {
         T grad_feature[kMaxDim];
-        embedding_gradient(dim, scale_, lattice_.rank.data() + point * (dim + 1),
+        uint8_t rank[kMaxDim + 1];
+        embedding_gradient(dim, scale_, lattice_.ranks.of_point(point, rank),
                            grad_weight_ + point * (dim + 1), grad_feature);
         add_position(node, grad_feature, grad_sigma);
         add_values(node, grad_feature + num_axes_, grad_sigma + num_axes_);

@@ -10,6 +10,7 @@
 #include "densefield/lattice.h"
 #include "grid_tables.h"
 #include "layout.h"
+#include "point_ranks.h"
 
 namespace densefield::cpu {
 
@@ -39,7 +40,7 @@ class CpuLattice final : public Lattice<T> {
   int dim() const override { return dimension; }
   int num_grid_axes() const override { return grid ? static_cast<int>(grid->axes.size()) : 0; }
   int64_t num_bytes() const override {
-    int64_t total = weight.num_bytes() + corner.num_bytes() + rank.num_bytes() + home.num_bytes() +
+    int64_t total = weight.num_bytes() + corner.num_bytes() + ranks.num_bytes() + home.num_bytes() +
                     shared.num_bytes() + (grid ? grid->num_bytes() : 0);
     for (const SlotLists& direction : chains) total += direction.num_bytes();
     return total;
@@ -57,9 +58,9 @@ class CpuLattice final : public Lattice<T> {
   int corners = 0;  // of a simplex, d+1
   int64_t vertex_count = 0;
   std::shared_ptr<const CpuLayout> layout;
-  Buffer<T> weight;                 // [N, corners] barycentric
-  Buffer<uint16_t> corner;          // [N, corners] slot within the point's block
-  Buffer<uint8_t> rank;             // [N, d+1] maths §4 step 2: the weights' derivative needs it
+  Buffer<T> weight;         // [N, corners] barycentric
+  Buffer<uint16_t> corner;  // [N, corners] slot within the point's block
+  PointRanks ranks;
   std::vector<int64_t> slot_begin;  // [blocks + 1] first slot of each block
 
   // Permutohedral lattice.

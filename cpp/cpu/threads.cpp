@@ -110,10 +110,11 @@ Setting current_process_setting() {
 
 // ---- waiting ---------------------------------------------------------------------------------
 
-// How long a thread watches for work before it sleeps. Steps of one iteration follow each other
-// within a few microseconds; a sleeper costs its waker 5 us and starts 40 to 80 us later
-// (measured), so watching for part of that loses little where nothing comes.
-constexpr std::chrono::microseconds kWatch{20};
+// How long a thread watches for work before it sleeps. A sleeper costs its waker 5 us and starts
+// 40 to 80 us later (measured); who has done its share of a step waits about as long as a block
+// takes for the others, and then the next step begins. Much less, and every step would start
+// with sleepers: 3 to 6 % of an inference on two threads.
+constexpr std::chrono::microseconds kWatch{300};
 constexpr int kPausesPerLook = 16;  // at the clock, which costs as much as a few pauses
 
 constexpr std::size_t kCacheLine = 64;  // bytes; keeps words that different threads write apart

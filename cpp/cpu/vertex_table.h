@@ -3,58 +3,70 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "../core/key.h"
 
 namespace densefield::cpu {
 
-// Open addressing with linear probing, at most half full.
-template <int W>
+// Open addressing with linear probing, at most half full. Nobody can foresee whether a key is
+// there already, so no branch asks: keys are numbered from 1, and the wanted one is put at 0,
+// where empty cells refer to.
+template <int W, typename Number = uint32_t>
 class VertexTable {
  public:
-  explicit VertexTable(int bits = 10) : bits_(bits), cells_(size_t{1} << bits, kEmpty) {}
+  explicit VertexTable(size_t expected_keys = 500) {
+    while (most_keys() <= expected_keys) resize(bits_ + 1);
+  }
 
-  int32_t size() const { return static_cast<int32_t>(keys_.size()); }
-  const std::vector<Key<W>>& keys() const { return keys_; }
+  int32_t size() const { return static_cast<int32_t>(size_); }
+  std::span<const Key<W>> keys() const { return {keys_.data() + 1, size_}; }
 
   void clear() {
-    std::fill(cells_.begin(), cells_.end(), kEmpty);
-    keys_.clear();
+    std::fill(cells_.begin(), cells_.end(), 0);
+    size_ = 0;
   }
 
   int32_t find_or_add(const Key<W>& key) {
+    keys_[0] = key;
     size_t cell = first_cell(key);
-    for (; cells_[cell] != kEmpty; cell = (cell + 1) & mask())
-      if (keys_[static_cast<size_t>(cells_[cell])] == key) return cells_[cell];
-    const int32_t number = size();
-    cells_[cell] = number;
-    keys_.push_back(key);
-    if (2 * keys_.size() > cells_.size()) grow();
-    return number;
+    while (!(keys_[cells_[cell]] == key)) cell = next_cell(cell);
+    const uint32_t is_new = cells_[cell] == 0 ? 1 : 0;
+    keys_[size_ + 1] = key;
+    size_ += is_new;
+    cells_[cell] = static_cast<Number>(cells_[cell] + is_new * size_);
+    const Number number = cells_[cell];
+    if (size_ == most_keys()) grow();
+    return static_cast<int32_t>(number) - 1;
   }
 
  private:
-  static constexpr int32_t kEmpty = -1;
-
-  size_t mask() const { return cells_.size() - 1; }
+  size_t most_keys() const { return cells_.size() / 2; }
+  size_t next_cell(size_t cell) const { return (cell + 1) & (cells_.size() - 1); }
   size_t first_cell(const Key<W>& key) const {
     return static_cast<size_t>(hash(key) >> (64 - bits_));
   }
 
+  void resize(int bits) {
+    bits_ = bits;
+    cells_.assign(size_t{1} << bits, 0);
+    keys_.resize(1 + most_keys());
+  }
+
   void grow() {
-    ++bits_;
-    cells_.assign(size_t{1} << bits_, kEmpty);
-    for (int32_t number = 0; number < size(); ++number) {
-      size_t cell = first_cell(keys_[static_cast<size_t>(number)]);
-      while (cells_[cell] != kEmpty) cell = (cell + 1) & mask();
-      cells_[cell] = number;
+    resize(bits_ + 1);
+    for (uint32_t number = 1; number <= size_; ++number) {
+      size_t cell = first_cell(keys_[number]);
+      while (cells_[cell] != 0) cell = next_cell(cell);
+      cells_[cell] = static_cast<Number>(number);
     }
   }
 
-  int bits_;
-  std::vector<int32_t> cells_;
-  std::vector<Key<W>> keys_;
+  int bits_ = 0;
+  std::vector<Number> cells_;
+  std::vector<Key<W>> keys_;  // [1 + most_keys()]
+  uint32_t size_ = 0;
 };
 
 }  // namespace densefield::cpu

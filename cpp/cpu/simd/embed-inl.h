@@ -24,12 +24,17 @@ void embed_of_dim(Dim d, const EmbedBlock<T, I>& block) {
     for (int k = 0; k <= d; ++k) {
       *reinterpret_cast<Reals*>(block.weight + k * block.plane + p) = simplex.weight[k];
       *reinterpret_cast<Integers*>(block.cell + k * block.plane + p) = simplex.cell[k];
-      *reinterpret_cast<Integers*>(block.rank + k * block.plane + p) = simplex.rank[k];
+      if (block.rank != nullptr)
+        *reinterpret_cast<Integers*>(block.rank + k * block.plane + p) = simplex.rank[k];
     }
-    if (block.subset == nullptr) continue;
-    for (int k = 0; k <= d; ++k)
+    if (block.rank != nullptr) continue;
+    Int<V> packed_rank = {};
+    for (int k = 0; k <= d; ++k) {
+      packed_rank |= (simplex.rank[k] & 0xF) << (4 * k);
       *reinterpret_cast<Integers*>(block.subset + k * block.plane + p) =
           corner_subset<V>(d, simplex.rank, k);
+    }
+    *reinterpret_cast<Integers*>(block.packed_rank + p) = packed_rank;
   }
 }
 

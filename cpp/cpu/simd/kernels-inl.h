@@ -156,37 +156,48 @@ DF_HD void for_pieces(int64_t stride, Body body) {
   }
 }
 
+// The same with the number of corners, step(nv, corners, stride, offset), all constant where they
+// are of use: a single value's row lies where its number says.
+template <typename T, typename Step>
+DF_HD void for_corner_pieces(int num_corners, int64_t stride, Step step) {
+  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
+    with_corners<T>(num_corners, [&](auto k) {
+      step(nv, k > 0 ? int{k} : num_corners, nv == kSingle ? 1 : stride, offset);
+    });
+  });
+}
+
 template <typename T>
 void splat(const BlockCorners<T>& points, const T* rows, const T* pre, T* sums, int64_t stride) {
-  const int corners = points.num_corners;
-  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
-    using R = Row<T, nv>;
-    R row(nullptr, nv);
-    for (int64_t i = 0; i < points.count; ++i) {
-      const T* from = rows + i * stride + offset;
-      const T factor = pre != nullptr ? pre[i] : T(1);
-      fill(row, [&](int v) { return factor * R::load(from, v); });
-      splat_point(points.weight + i * corners, points.corner + i * corners, corners, row,
-                  sums + offset, stride);
-    }
-  });
+  for_corner_pieces<T>(points.num_corners, stride,
+                       [&](auto nv, int corners, int64_t pitch, int64_t offset) {
+                         using R = Row<T, nv>;
+                         R row(nullptr, nv);
+                         for (int64_t i = 0; i < points.count; ++i) {
+                           const T* from = rows + i * pitch + offset;
+                           const T factor = pre != nullptr ? pre[i] : T(1);
+                           fill(row, [&](int v) { return factor * R::load(from, v); });
+                           splat_point(points.weight + i * corners, points.corner + i * corners,
+                                       corners, row, sums + offset, pitch);
+                         }
+                       });
 }
 
 template <typename T>
 void slice(const BlockCorners<T>& points, const T* vertices, const T* post, T scale, T* rows,
            int64_t stride) {
-  const int corners = points.num_corners;
-  for_pieces<T>(stride, [&](auto nv, int64_t offset) {
-    using R = Row<T, nv>;
-    R row(nullptr, nv);
-    for (int64_t i = 0; i < points.count; ++i) {
-      slice_point(points.weight + i * corners, points.corner + i * corners, corners,
-                  vertices + offset, stride, row);
-      const T factor = post != nullptr ? scale * post[i] : scale;
-      fill(row, [&](int v) { return factor * row.get(v); });
-      row.save(rows + i * stride + offset);
-    }
-  });
+  for_corner_pieces<T>(points.num_corners, stride,
+                       [&](auto nv, int corners, int64_t pitch, int64_t offset) {
+                         using R = Row<T, nv>;
+                         R row(nullptr, nv);
+                         for (int64_t i = 0; i < points.count; ++i) {
+                           slice_point(points.weight + i * corners, points.corner + i * corners,
+                                       corners, vertices + offset, pitch, row);
+                           const T factor = post != nullptr ? scale * post[i] : scale;
+                           fill(row, [&](int v) { return factor * row.get(v); });
+                           row.save(rows + i * pitch + offset);
+                         }
+                       });
 }
 
 // Asks for the row that comes some slots after slot[m], NV vectors of it. Rows of vertices lie

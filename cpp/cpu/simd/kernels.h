@@ -24,8 +24,9 @@ struct EmbedBlock {
   const T* feature;  // [dim, plane] in units of sigma
   T* weight;         // [dim+1, plane] out
   I* cell;           // [dim+1, plane] out
-  I* rank;           // [dim+1, plane] out
-  I* subset;         // [dim+1, plane] out, bit i of plane k is rank_i > d-k; or nullptr
+  I* rank;           // [dim+1, plane] out; or nullptr, below 8 dimensions:
+  I* packed_rank;    // [plane] out, sum of rank_i 16^i
+  I* subset;         // [dim+1, plane] out, bit i of plane k is rank_i > d-k
 };
 
 // The points of one block and their corners among the block's own vertices.
