@@ -20,7 +20,6 @@ struct SlotLists {
   std::vector<int32_t> slot;
 
   int64_t num_lists() const { return static_cast<int64_t>(start.size()) - 1; }
-  void close_list() { start.push_back(static_cast<int64_t>(slot.size())); }
   int64_t num_bytes() const {
     return static_cast<int64_t>(start.size() * sizeof(int64_t) + slot.size() * sizeof(int32_t));
   }
