@@ -34,7 +34,7 @@ class PointRanks {
       words_[first + p] = ranks;
       excess |= ranks | (ranks + static_cast<uint32_t>(kMostPacked - 1 - dim_) * kEach);
     }
-    if ((excess & kEach << 3) != 0) fail();
+    if ((excess & (kEach << 3)) != 0) fail();
   }
 
   // The same from planes: rank i of point p at [i * pitch + p].

@@ -1,4 +1,4 @@
-// What the tests of the thread pool share: CHECK, which counts, and two questions about a loop.
+// What the tests of the thread pool share: two questions about a loop, and a child to ask in.
 #pragma once
 
 #include <sched.h>
@@ -13,26 +13,8 @@
 #include <set>
 #include <vector>
 
+#include "checks.h"
 #include "densefield/threads.h"
-
-inline int num_passed = 0;
-inline int num_failed = 0;
-
-#define CHECK(claim)                                                    \
-  do {                                                                  \
-    if (claim) {                                                        \
-      ++num_passed;                                                     \
-    } else {                                                            \
-      ++num_failed;                                                     \
-      std::printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #claim); \
-    }                                                                   \
-  } while (false)
-
-// Prints the counts; what main returns.
-inline int report() {
-  std::printf("%d passed, %d failed\n", num_passed, num_failed);
-  return num_failed == 0 ? 0 : 1;
-}
 
 // Longer than any test takes, sanitizers included: what still runs then has hung.
 constexpr unsigned kHangSeconds = 120;
