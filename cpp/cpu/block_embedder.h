@@ -2,13 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <span>
 #include <type_traits>
 #include <vector>
 
 #include "../core/embed.h"
-#include "densefield/error.h"
 #include "key_layout.h"
 #include "lattice_tables.h"
 #include "point_ranks.h"

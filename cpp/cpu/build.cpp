@@ -4,14 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <span>
-#include <string>
 #include <utility>
 
 #include "../plan/key_layout.h"
 #include "block_embedder.h"
-#include "densefield/error.h"
 #include "densefield/threads.h"
 #include "neighbours.h"
 

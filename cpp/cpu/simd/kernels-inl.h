@@ -169,35 +169,35 @@ DF_HD void for_corner_pieces(int num_corners, int64_t stride, Step step) {
 
 template <typename T>
 void splat(const BlockCorners<T>& points, const T* rows, const T* pre, T* sums, int64_t stride) {
-  for_corner_pieces<T>(points.num_corners, stride,
-                       [&](auto nv, int corners, int64_t pitch, int64_t offset) {
-                         using R = Row<T, nv>;
-                         R row(nullptr, nv);
-                         for (int64_t i = 0; i < points.count; ++i) {
-                           const T* from = rows + i * pitch + offset;
-                           const T factor = pre != nullptr ? pre[i] : T(1);
-                           fill(row, [&](int v) { return factor * R::load(from, v); });
-                           splat_point(points.weight + i * corners, points.corner + i * corners,
-                                       corners, row, sums + offset, pitch);
-                         }
-                       });
+  const auto step = [&](auto nv, int corners, int64_t pitch, int64_t offset) {
+    using R = Row<T, nv>;
+    R row(nullptr, nv);
+    for (int64_t i = 0; i < points.count; ++i) {
+      const T* from = rows + i * pitch + offset;
+      const T factor = pre != nullptr ? pre[i] : T(1);
+      fill(row, [&](int v) { return factor * R::load(from, v); });
+      splat_point(points.weight + i * corners, points.corner + i * corners, corners, row,
+                  sums + offset, pitch);
+    }
+  };
+  for_corner_pieces<T>(points.num_corners, stride, step);
 }
 
 template <typename T>
 void slice(const BlockCorners<T>& points, const T* vertices, const T* post, T scale, T* rows,
            int64_t stride) {
-  for_corner_pieces<T>(points.num_corners, stride,
-                       [&](auto nv, int corners, int64_t pitch, int64_t offset) {
-                         using R = Row<T, nv>;
-                         R row(nullptr, nv);
-                         for (int64_t i = 0; i < points.count; ++i) {
-                           slice_point(points.weight + i * corners, points.corner + i * corners,
-                                       corners, vertices + offset, pitch, row);
-                           const T factor = post != nullptr ? scale * post[i] : scale;
-                           fill(row, [&](int v) { return factor * row.get(v); });
-                           row.save(rows + i * pitch + offset);
-                         }
-                       });
+  const auto step = [&](auto nv, int corners, int64_t pitch, int64_t offset) {
+    using R = Row<T, nv>;
+    R row(nullptr, nv);
+    for (int64_t i = 0; i < points.count; ++i) {
+      slice_point(points.weight + i * corners, points.corner + i * corners, corners,
+                  vertices + offset, pitch, row);
+      const T factor = post != nullptr ? scale * post[i] : scale;
+      fill(row, [&](int v) { return factor * row.get(v); });
+      row.save(rows + i * pitch + offset);
+    }
+  };
+  for_corner_pieces<T>(points.num_corners, stride, step);
 }
 
 // Asks for the row that comes some slots after slot[m], NV vectors of it. Rows of vertices lie
