@@ -125,11 +125,12 @@ def test_a_kernel_may_have_its_own_compatibility_and_normalisation() -> None:
     assert largest_difference(crf.infer(unary, image), expected) < 1e-11  # as TOLERANCE
 
 
+@pytest.mark.parametrize("labels", [3, 21])
 @pytest.mark.parametrize("mode", NORMALIZATIONS)
 @pytest.mark.parametrize("form", ["potts", "matrix"])
-def test_marginals_without_the_self_term(mode: Any, form: str) -> None:
-    image, unary = make_image((6, 7)), make_unary((6, 7), 3)
-    full = reference.potts(3) if form == "potts" else some_matrix(3)
+def test_marginals_without_the_self_term(mode: Any, form: str, labels: int) -> None:
+    image, unary = make_image((6, 7)), make_unary((6, 7), labels)
+    full = reference.potts(labels) if form == "potts" else some_matrix(labels)
     crf = df.DenseCRF(
         kernels(),
         compatibility=df.Potts() if form == "potts" else full,

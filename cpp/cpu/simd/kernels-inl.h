@@ -141,19 +141,36 @@ DF_HD void splat_point(const T* weight, const uint16_t* corner, int num_corners,
   }
 }
 
-// Calls body with std::integral_constant<int, n> and an offset for each piece of a row.
+// Calls body with std::integral_constant<int, n> and an offset for each piece of a row, n vectors
+// from there on: as few pieces as registers allow, all of about one length.
+template <typename T, typename Body>
+DF_HD void for_vector_pieces(int64_t stride, Body body) {
+  for (int64_t offset = 0; offset < stride;) {
+    const int64_t rest = (stride - offset) / kLanes<T>;
+    const int64_t pieces = (rest + kMaxVectors - 1) / kMaxVectors;
+    const int64_t size = (rest + pieces - 1) / pieces;
+    switch (size) {
+      case 4: body(std::integral_constant<int, 4>{}, offset); break;
+      case 3: body(std::integral_constant<int, 3>{}, offset); break;
+      case 2: body(std::integral_constant<int, 2>{}, offset); break;
+      default: body(std::integral_constant<int, 1>{}, offset); break;
+    }
+    offset += size * kLanes<T>;
+  }
+}
+// The same for rows of NV vectors, which are short enough for one piece; NV = 0: of any length.
+template <typename T, int NV, typename Body>
+DF_HD void for_row_pieces(int64_t stride, Body body) {
+  if constexpr (NV > 0)
+    body(std::integral_constant<int, NV>{}, int64_t{0});
+  else
+    for_vector_pieces<T>(stride, body);
+}
+// And for rows that may be single values.
 template <typename T, typename Body>
 DF_HD void for_pieces(int64_t stride, Body body) {
   if (stride == 1) return body(std::integral_constant<int, kSingle>{}, int64_t{0});
-  int64_t offset = 0;
-  for (; stride - offset >= kMaxVectors * kLanes<T>; offset += kMaxVectors * kLanes<T>)
-    body(std::integral_constant<int, kMaxVectors>{}, offset);
-  switch ((stride - offset) / kLanes<T>) {
-    case 3: body(std::integral_constant<int, 3>{}, offset); break;
-    case 2: body(std::integral_constant<int, 2>{}, offset); break;
-    case 1: body(std::integral_constant<int, 1>{}, offset); break;
-    default: break;
-  }
+  for_vector_pieces<T>(stride, body);
 }
 
 // The same with the number of corners, step(nv, corners, stride, offset), all constant where they

@@ -41,7 +41,7 @@ struct BlockCorners {
 // Points of a pass that are worked on together: 3 KB of scores for 21 labels.
 constexpr int64_t kPassChunk = 32;
 constexpr int64_t kLineRows = kPassChunk + 2;  // nodes that as many neighbours lie between
-constexpr int64_t kPassScratchRows = 2 + kPassChunk + kLineRows;
+constexpr int64_t kPassScratchRows = 1 + kPassChunk + kLineRows;
 
 // Neighbours along the last axis of a spatial kernel's grid, core/grid_kernel.h. Across the
 // other axes they lie between lines of nodes, one for each combination of corners.

@@ -13,6 +13,11 @@ using Vec = typename VectorOf<T>::type;
 template <typename T>
 constexpr int64_t kLanes = kRowBytes / static_cast<int64_t>(sizeof(T));
 
+// For the body of a loop over chunks of points: all that it calls, lambdas too, becomes part of it.
+// A step that is really called reads what its references refer to again after every store of a
+// vector, which may alias anything: an update of 21 labels took a tenth longer.
+#define DF_FLATTEN __attribute__((flatten))
+
 // Rows of values are aligned to whole vectors.
 template <typename T>
 DF_HD Vec<T> load(const T* from) {

@@ -11,33 +11,6 @@
 namespace densefield::simd {
 namespace {
 
-// scores[p] -= A_m message, in the three forms of A_m (maths §6).
-template <typename T, typename R>
-DF_HD void subtract_energy(const PassBlock<T>& block, const PassKernel<T>& kernel, const R& message,
-                           T factor, R& score, T* scratch) {
-  switch (kernel.form) {
-    case CompatibilityForm::scalar: {
-      const Vec<T> scale = broadcast(factor * kernel.compatibility[0]);
-      fill(score, [&](int v) { return score.get(v) - scale * message.get(v); });
-      return;
-    }
-    case CompatibilityForm::vector:
-      fill(score, [&](int v) {
-        return score.get(v) - (factor * message.get(v)) * load(kernel.compatibility, v);
-      });
-      return;
-    case CompatibilityForm::matrix:
-      for (int v = 0; v < message.size(); ++v)
-        store(scratch + v * kLanes<T>, factor * message.get(v));
-      for (int64_t label = 0; label < block.num_labels; ++label) {
-        const T share = scratch[label];
-        const T* column = kernel.compatibility + label * block.stride;
-        fill(score, [&](int v) { return score.get(v) - share * load(column, v); });
-      }
-      return;
-  }
-}
-
 // One chunk: points first .. first + count - 1 of the block. NV: vectors of a row, 0 for any.
 template <typename T, int NV>
 struct ChunkPass {
@@ -52,7 +25,7 @@ struct ChunkPass {
   T* inverse;      // [kPassChunk] scratch
 
   DF_HD int64_t stride() const { return NV > 0 ? NV * kLanes<T> : block.stride; }
-  DF_HD T* score(int64_t p) const { return block.scratch + (2 + p) * stride(); }
+  DF_HD T* score(int64_t p) const { return block.scratch + (1 + p) * stride(); }
   DF_HD T* line() const { return score(kPassChunk); }
   DF_HD R row(T* memory) const { return R(memory, stride() / kLanes<T>); }
   DF_HD R restored(int64_t p) const {
@@ -61,63 +34,109 @@ struct ChunkPass {
     return scores;
   }
 
-  // Vector v of the scores that a point starts with.
-  DF_HD Vec<T> first_score(int64_t p, int v) const {
-    const Vec<T> score = -load(unary + p * stride(), v);
-    return block.energy == nullptr ? score : score - load(block.energy + (first + p) * stride(), v);
+  // Vector v from element `offset` on of the scores that a point starts with.
+  DF_HD Vec<T> first_score(int64_t p, int64_t offset, int v) const {
+    const Vec<T> score = -load(unary + p * stride() + offset, v);
+    if (block.energy == nullptr) return score;
+    return score - load(block.energy + (first + p) * stride() + offset, v);
   }
   // Scores without any message.
   DF_HD void start() const {
     for (int64_t p = 0; p < count; ++p) {
       R to = row(score(p));
-      fill(to, [&](int v) { return first_score(p, v); });
+      fill(to, [&](int v) { return first_score(p, 0, v); });
       to.save(score(p));
     }
+  }
+
+  // Calls step(nv, offset) for nv vectors of all points from element `offset` on: long rows are
+  // worked on in pieces that registers hold.
+  template <typename Step>
+  DF_HD void for_row_pieces(Step step) const {
+    simd::for_row_pieces<T, NV>(stride(), step);
   }
 
   // K: corners of a simplex, 0 for any.
   template <int K>
   DF_HD void slice(const PassKernel<T>& kernel) const {
     const int corners = K > 0 ? K : kernel.corners.num_corners;
-    for (int64_t p = 0; p < count; ++p) {
-      const int64_t i = first + p;
-      R message = row(block.scratch);
-      slice_point(kernel.corners.weight + i * corners, kernel.corners.corner + i * corners, corners,
-                  kernel.vertices, stride(), message);
-      receive(kernel, p, message);
-    }
+    for_row_pieces([&](auto nv, int64_t offset) {
+      for (int64_t p = 0; p < count; ++p) {
+        const int64_t i = first + p;
+        Row<T, nv> message(nullptr, nv);
+        slice_point(kernel.corners.weight + i * corners, kernel.corners.corner + i * corners,
+                    corners, kernel.vertices + offset, stride(), message);
+        receive(kernel, p, offset, message);
+      }
+    });
   }
 
   DF_HD void slice_grid(const PassKernel<T>& kernel, RunCursor cursor) const {
-    for_run_pieces(*kernel.grid, cursor, count,
-                   [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
-                     slice_piece<R>(*kernel.grid, run, skip, piece, kernel.vertices, stride(),
-                                    stride() / kLanes<T>, line(), [&](int64_t p, auto vector) {
-                                      R message = row(block.scratch);
-                                      fill(message, vector);
-                                      receive(kernel, p0 + p, message);
-                                    });
-                   });
+    for_row_pieces([&](auto nv, int64_t offset) {
+      using M = Row<T, nv>;
+      for_run_pieces(*kernel.grid, cursor, count,
+                     [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+                       slice_piece<M>(*kernel.grid, run, skip, piece, kernel.vertices + offset,
+                                      stride(), nv, line(), [&](int64_t p, auto vector) {
+                                        M message(nullptr, nv);
+                                        fill(message, vector);
+                                        receive(kernel, p0 + p, offset, message);
+                                      });
+                     });
+    });
   }
 
-  // A point's message of one kernel enters its scores.
-  DF_HD void receive(const PassKernel<T>& kernel, int64_t p, R& message) const {
+  // A piece of a point's message of one kernel enters its scores: score -= A_m message, in the
+  // three forms of A_m (maths §6).
+  template <typename M>
+  DF_HD void receive(const PassKernel<T>& kernel, int64_t p, int64_t offset, M& message) const {
     const int64_t i = first + p;
     T factor = kernel.post[i];
     if (kernel.self != nullptr) {
-      const T* previous = block.previous + i * stride();
+      const T* previous = block.previous + i * stride() + offset;
       fill(message,
            [&](int v) { return factor * message.get(v) - kernel.self[i] * load(previous, v); });
       factor = T(1);
     }
-    R to = row(score(p));
-    // The first message finds the unary: reading it here hides the wait for memory.
-    if (kernel.is_first)
-      fill(to, [&](int v) { return first_score(p, v); });
+    if (kernel.form == CompatibilityForm::matrix) return couple(kernel, p, offset, factor, message);
+    M to(nullptr, message.size());
+    take_score(to, p, offset, kernel.is_first);
+    if (kernel.form == CompatibilityForm::scalar) {
+      const Vec<T> scale = broadcast(factor * kernel.compatibility[0]);
+      fill(to, [&](int v) { return to.get(v) - scale * message.get(v); });
+    } else {
+      const T* scale = kernel.compatibility + offset;
+      fill(to, [&](int v) { return to.get(v) - (factor * message.get(v)) * load(scale, v); });
+    }
+    to.save(score(p) + offset);
+  }
+
+  // The same for a matrix: a label's message changes the scores of all labels.
+  template <typename M>
+  DF_HD void couple(const PassKernel<T>& kernel, int64_t p, int64_t offset, T factor,
+                    const M& message) const {
+    T* shares = block.scratch;
+    for (int v = 0; v < message.size(); ++v) store(shares + v * kLanes<T>, factor * message.get(v));
+    const int64_t labels = smaller(block.num_labels - offset, message.size() * kLanes<T>);
+    for_row_pieces([&](auto nv, int64_t begin) {
+      Row<T, nv> to(nullptr, nv);
+      take_score(to, p, begin, kernel.is_first && offset == 0);
+      for (int64_t label = 0; label < labels; ++label) {
+        const T share = shares[label];
+        const T* column = kernel.compatibility + (offset + label) * stride() + begin;
+        fill(to, [&](int v) { return to.get(v) - share * load(column, v); });
+      }
+      to.save(score(p) + begin);
+    });
+  }
+
+  // The first message finds the unary: reading it here hides the wait for memory.
+  template <typename M>
+  DF_HD void take_score(M& to, int64_t p, int64_t offset, bool is_first) const {
+    if (is_first)
+      fill(to, [&](int v) { return first_score(p, offset, v); });
     else
-      to.restore(score(p));
-    subtract_energy(block, kernel, message, factor, to, block.scratch + stride());
-    to.save(score(p));
+      to.restore(score(p) + offset);
   }
 
   // Scores become exp(score - largest); `inverse` is what they have yet to be multiplied by,
@@ -170,14 +189,14 @@ struct ChunkPass {
     for (int64_t p = 0; p < count; ++p) {
       const int64_t offset = (first + p) * stride();
       for (int64_t c = 0; c < stride(); c += kLanes<T>) {
-        const Vec<T> marginal = inverse[p] * load(score(p) + c);
+        const Vec<T> q = marginal(p, c, 0);
         if (block.change != nullptr) {
-          const Vec<T> step = marginal - load(block.previous + offset + c);
+          const Vec<T> step = q - load(block.previous + offset + c);
           // Written so that NaN wins: a field of NaN must not count as converged.
           const Vec<T> size = larger(step, -step);
           change = size <= change ? change : size;
         }
-        store(block.marginals + offset + c, marginal);
+        store(block.marginals + offset + c, q);
       }
     }
     return change;
@@ -186,26 +205,33 @@ struct ChunkPass {
   template <int K>
   DF_HD void splat(const PassKernel<T>& kernel) const {
     const int corners = K > 0 ? K : kernel.corners.num_corners;
-    for (int64_t p = 0; p < count; ++p) {
-      const int64_t i = first + p;
-      R scaled = row(block.scratch);
-      const T* marginal = score(p);
-      // In this order, so that marginals that were stored in between are splatted alike.
-      fill(scaled, [&](int v) { return kernel.pre[i] * (inverse[p] * load(marginal, v)); });
-      splat_point(kernel.corners.weight + i * corners, kernel.corners.corner + i * corners, corners,
-                  scaled, kernel.sums, stride());
-    }
+    for_row_pieces([&](auto nv, int64_t offset) {
+      for (int64_t p = 0; p < count; ++p) {
+        const int64_t i = first + p;
+        Row<T, nv> scaled(nullptr, nv);
+        fill(scaled, [&](int v) { return kernel.pre[i] * marginal(p, offset, v); });
+        splat_point(kernel.corners.weight + i * corners, kernel.corners.corner + i * corners,
+                    corners, scaled, kernel.sums + offset, stride());
+      }
+    });
   }
 
   DF_HD void splat_grid(const PassKernel<T>& kernel, RunCursor cursor) const {
-    for_run_pieces(*kernel.grid, cursor, count,
-                   [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
-                     splat_piece<R>(*kernel.grid, run, skip, piece, kernel.sums, stride(),
-                                    stride() / kLanes<T>, line(), [&](int64_t p, int v) {
-                                      return kernel.pre[first + p0 + p] *
-                                             (inverse[p0 + p] * load(score(p0 + p), v));
-                                    });
-                   });
+    for_row_pieces([&](auto nv, int64_t offset) {
+      for_run_pieces(*kernel.grid, cursor, count,
+                     [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+                       splat_piece<Row<T, nv>>(*kernel.grid, run, skip, piece, kernel.sums + offset,
+                                               stride(), nv, line(), [&](int64_t p, int v) {
+                                                 return kernel.pre[first + p0 + p] *
+                                                        marginal(p0 + p, offset, v);
+                                               });
+                     });
+    });
+  }
+
+  // In this order of the factors, so that marginals that were stored in between are splatted alike.
+  DF_HD Vec<T> marginal(int64_t p, int64_t offset, int v) const {
+    return inverse[p] * load(score(p) + offset, v);
   }
 };
 
@@ -215,7 +241,7 @@ void pass_of_vectors(PassBlock<T> block) {
   alignas(kRowBytes) T inverse[kPassChunk];
   bool has_messages = false;
   for (int m = 0; m < block.num_kernels; ++m) has_messages |= block.kernels[m].vertices != nullptr;
-  for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) {
+  for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) DF_FLATTEN {
     const T* unary = block.unary != nullptr ? block.unary + first * block.stride
                                             : block.unary_reader->next(*block.unary_reader, count);
     const ChunkPass<T, NV> chunk{block, first, count, unary, inverse};

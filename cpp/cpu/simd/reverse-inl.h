@@ -49,59 +49,72 @@ struct ChunkReverse {
     }
   }
 
+  // As in ChunkPass.
+  template <typename Step>
+  DF_HD void for_row_pieces(Step step) const {
+    simd::for_row_pieces<T, NV>(stride(), step);
+  }
+
   // filtered = K~^T grad_scores - self grad_scores.
   template <int K>
   DF_HD void slice(const ReversePart<T>& part) const {
     const int corners = K > 0 ? K : part.corners.num_corners;
-    for (int64_t p = 0; p < count; ++p) {
-      const int64_t i = first + p;
-      R sum = row(filtered(p));
-      slice_point(part.corners.weight + i * corners, part.corners.corner + i * corners, corners,
-                  part.reversed, stride(), sum);
-      scale(part, p, sum);
-    }
+    for_row_pieces([&](auto nv, int64_t offset) {
+      for (int64_t p = 0; p < count; ++p) {
+        const int64_t i = first + p;
+        Row<T, nv> sum(nullptr, nv);
+        slice_point(part.corners.weight + i * corners, part.corners.corner + i * corners, corners,
+                    part.reversed + offset, stride(), sum);
+        scale(part, p, offset, sum);
+      }
+    });
   }
 
-  DF_HD void scale(const ReversePart<T>& part, int64_t p, R& sum) const {
+  // Of a point's sum, the piece from element `offset` on.
+  template <typename M>
+  DF_HD void scale(const ReversePart<T>& part, int64_t p, int64_t offset, M& sum) const {
     const T pre = part.pre[first + p];
     fill(sum, [&](int v) { return pre * sum.get(v); });
     if (part.self != nullptr) {
       const T self = part.self[first + p];
-      const T* later_grad = later(p);
+      const T* later_grad = later(p) + offset;
       fill(sum, [&](int v) { return sum.get(v) - self * load(later_grad, v); });
     }
-    sum.save(filtered(p));
+    sum.save(filtered(p) + offset);
   }
 
   // The same for a spatial kernel, whose weights are constants: of its own gradients, those by
   // the scales are gathered here.
   DF_HD void slice_grid(const ReversePart<T>& part, RunCursor cursor) const {
-    if (part.grad_pre != nullptr && part.forward != nullptr)
-      for_grid_rows(part, cursor, part.forward, [&](int64_t p, const R& message) {
-        const R by_message = negative_product(part.form, part.transposed, later(p), work(1));
-        part.grad_post[first + p] += dot(by_message, [&](int v) { return message.get(v); });
-        if (part.grad_self == nullptr) return;
-        const T* q = marginal(p);
-        part.grad_self[first + p] -= dot(by_message, [&](int v) { return load(q, v); });
+    if (part.grad_pre == nullptr || part.forward == nullptr)
+      return for_row_pieces([&](auto nv, int64_t offset) {
+        for_grid_rows<Row<T, nv>>(part, cursor, part.reversed + offset, nv,
+                                  [&](int64_t p, auto& sum) { scale(part, p, offset, sum); });
       });
-    for_grid_rows(part, cursor, part.reversed, [&](int64_t p, R& sum) {
-      if (part.grad_pre != nullptr && part.forward != nullptr) {
-        const R by_values = negative_product(part.form, part.compatibility, marginal(p), work(1));
-        part.grad_pre[first + p] += dot(by_values, [&](int v) { return sum.get(v); });
-      }
-      scale(part, p, sum);
+    const int size = static_cast<int>(stride() / kLanes<T>);
+    for_grid_rows<R>(part, cursor, part.forward, size, [&](int64_t p, const R& message) {
+      const R by_message = negative_product(part.form, part.transposed, later(p), work(1));
+      part.grad_post[first + p] += dot(by_message, [&](int v) { return message.get(v); });
+      if (part.grad_self == nullptr) return;
+      const T* q = marginal(p);
+      part.grad_self[first + p] -= dot(by_message, [&](int v) { return load(q, v); });
+    });
+    for_grid_rows<R>(part, cursor, part.reversed, size, [&](int64_t p, R& sum) {
+      const R by_values = negative_product(part.form, part.compatibility, marginal(p), work(1));
+      part.grad_pre[first + p] += dot(by_values, [&](int v) { return sum.get(v); });
+      scale(part, p, 0, sum);
     });
   }
 
-  // receive(p, S nodes) for every point of the chunk.
-  template <typename Receive>
-  DF_HD void for_grid_rows(const ReversePart<T>& part, RunCursor cursor, const T* nodes,
+  // receive(p, S nodes) for every point of the chunk, in rows M of `size` vectors.
+  template <typename M, typename Receive>
+  DF_HD void for_grid_rows(const ReversePart<T>& part, RunCursor cursor, const T* nodes, int size,
                            Receive receive) const {
     for_run_pieces(*part.grid, cursor, count,
                    [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
-                     slice_piece<R>(*part.grid, run, skip, piece, nodes, stride(),
-                                    stride() / kLanes<T>, line(), [&](int64_t p, auto vector) {
-                                      R message = row(filtered(p0 + p));
+                     slice_piece<M>(*part.grid, run, skip, piece, nodes, stride(), size, line(),
+                                    [&](int64_t p, auto vector) {
+                                      M message(filtered(p0 + p), size);
                                       fill(message, vector);
                                       receive(p0 + p, message);
                                     });
@@ -166,7 +179,7 @@ struct ChunkReverse {
         const T* q = marginal(p);
         part.grad_self[i] -= dot(by_message, [&](int v) { return load(q, v); });
       }
-      scale(part, p, sum);
+      scale(part, p, 0, sum);
       add_kernel_gradients(part, i, corners, weight, products);
     }
   }
@@ -266,24 +279,29 @@ struct ChunkReverse {
   template <int K>
   DF_HD void splat(const ReversePart<T>& part) const {
     const int corners = K > 0 ? K : part.corners.num_corners;
-    for (int64_t p = 0; p < count; ++p) {
-      const int64_t i = first + p;
-      R scaled = row(work(0));
-      const T* from = grad(p);
-      fill(scaled, [&](int v) { return part.post[i] * load(from, v); });
-      splat_point(part.corners.weight + i * corners, part.corners.corner + i * corners, corners,
-                  scaled, part.sums, stride());
-    }
+    for_row_pieces([&](auto nv, int64_t offset) {
+      for (int64_t p = 0; p < count; ++p) {
+        const int64_t i = first + p;
+        Row<T, nv> scaled(nullptr, nv);
+        const T* from = grad(p) + offset;
+        fill(scaled, [&](int v) { return part.post[i] * load(from, v); });
+        splat_point(part.corners.weight + i * corners, part.corners.corner + i * corners, corners,
+                    scaled, part.sums + offset, stride());
+      }
+    });
   }
 
   DF_HD void splat_grid(const ReversePart<T>& part, RunCursor cursor) const {
-    for_run_pieces(*part.grid, cursor, count,
-                   [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
-                     splat_piece<R>(*part.grid, run, skip, piece, part.sums, stride(),
-                                    stride() / kLanes<T>, line(), [&](int64_t p, int v) {
-                                      return part.post[first + p0 + p] * load(grad(p0 + p), v);
-                                    });
-                   });
+    for_row_pieces([&](auto nv, int64_t offset) {
+      for_run_pieces(*part.grid, cursor, count,
+                     [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
+                       splat_piece<Row<T, nv>>(*part.grid, run, skip, piece, part.sums + offset,
+                                               stride(), nv, line(), [&](int64_t p, int v) {
+                                                 return part.post[first + p0 + p] *
+                                                        load(grad(p0 + p) + offset, v);
+                                               });
+                     });
+    });
   }
 };
 
@@ -306,7 +324,7 @@ DF_HD void receive_messages(const ChunkReverse<T, NV>& chunk, const ReversePart<
 
 template <typename T, int NV>
 void reverse_of_vectors(ReverseBlock<T> block) {
-  for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) {
+  for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) DF_FLATTEN {
     const ChunkReverse<T, NV> chunk{block, first, count};
     chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
