@@ -104,17 +104,26 @@ DF_HD void with_corners(int num_corners, Step step) {
   step(std::integral_constant<int, 0>{});
 }
 
+// Calls step with a number of vectors that registers hold, 1 to kMaxVectors, as a constant.
+template <typename Step>
+DF_HD void with_size(int64_t size, Step step) {
+  static_assert(kMaxVectors == 4);
+  switch (size) {
+    case 1: return step(std::integral_constant<int, 1>{});
+    case 2: return step(std::integral_constant<int, 2>{});
+    case 3: return step(std::integral_constant<int, 3>{});
+    case 4: return step(std::integral_constant<int, 4>{});
+    default: return;
+  }
+}
+
 // Calls step with the vectors of a row as a constant where a row is kept in registers, and with
 // 0 for others.
 template <typename T, typename Step>
 DF_HD void with_vectors(int64_t stride, Step step) {
-  if constexpr (kIsUsualLevel) switch (stride / kLanes<T>) {
-      case 1: return step(std::integral_constant<int, 1>{});
-      case 2: return step(std::integral_constant<int, 2>{});
-      case 3: return step(std::integral_constant<int, 3>{});
-      case 4: return step(std::integral_constant<int, 4>{});
-      default: break;
-    }
+  const int64_t size = stride / kLanes<T>;
+  if constexpr (kIsUsualLevel)
+    if (size >= 1 && size <= kMaxVectors) return with_size(size, step);
   step(std::integral_constant<int, 0>{});
 }
 
@@ -141,6 +150,17 @@ DF_HD void splat_point(const T* weight, const uint16_t* corner, int num_corners,
   }
 }
 
+// row -= the sum of share[l] * column l of a table, each `stride` behind the one before.
+template <typename T, typename R>
+DF_HD void subtract_columns(const T* table, const T* share, int64_t num_labels, int64_t stride,
+                            R& row) {
+  for (int64_t label = 0; label < num_labels; ++label) {
+    const T factor = share[label];
+    const T* column = table + label * stride;
+    fill(row, [&](int v) { return row.get(v) - factor * load(column, v); });
+  }
+}
+
 // Calls body with std::integral_constant<int, n> and an offset for each piece of a row, n vectors
 // from there on: as few pieces as registers allow, all of about one length.
 template <typename T, typename Body>
@@ -149,12 +169,7 @@ DF_HD void for_vector_pieces(int64_t stride, Body body) {
     const int64_t rest = (stride - offset) / kLanes<T>;
     const int64_t pieces = (rest + kMaxVectors - 1) / kMaxVectors;
     const int64_t size = (rest + pieces - 1) / pieces;
-    switch (size) {
-      case 4: body(std::integral_constant<int, 4>{}, offset); break;
-      case 3: body(std::integral_constant<int, 3>{}, offset); break;
-      case 2: body(std::integral_constant<int, 2>{}, offset); break;
-      default: body(std::integral_constant<int, 1>{}, offset); break;
-    }
+    with_size(size, [&](auto nv) { body(nv, offset); });
     offset += size * kLanes<T>;
   }
 }

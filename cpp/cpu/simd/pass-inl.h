@@ -44,23 +44,17 @@ struct ChunkPass {
   DF_HD void start() const {
     for (int64_t p = 0; p < count; ++p) {
       R to = row(score(p));
-      fill(to, [&](int v) { return first_score(p, 0, v); });
+      take_score(to, p, 0, true);
       to.save(score(p));
     }
   }
 
-  // Calls step(nv, offset) for nv vectors of all points from element `offset` on: long rows are
-  // worked on in pieces that registers hold.
-  template <typename Step>
-  DF_HD void for_row_pieces(Step step) const {
-    simd::for_row_pieces<T, NV>(stride(), step);
-  }
-
-  // K: corners of a simplex, 0 for any.
+  // Messages and splats take a piece of all points' rows after the other. K: corners of a simplex,
+  // 0 for any.
   template <int K>
   DF_HD void slice(const PassKernel<T>& kernel) const {
     const int corners = K > 0 ? K : kernel.corners.num_corners;
-    for_row_pieces([&](auto nv, int64_t offset) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
       for (int64_t p = 0; p < count; ++p) {
         const int64_t i = first + p;
         Row<T, nv> message(nullptr, nv);
@@ -72,7 +66,7 @@ struct ChunkPass {
   }
 
   DF_HD void slice_grid(const PassKernel<T>& kernel, RunCursor cursor) const {
-    for_row_pieces([&](auto nv, int64_t offset) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
       using M = Row<T, nv>;
       for_run_pieces(*kernel.grid, cursor, count,
                      [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
@@ -118,14 +112,11 @@ struct ChunkPass {
     T* shares = block.scratch;
     for (int v = 0; v < message.size(); ++v) store(shares + v * kLanes<T>, factor * message.get(v));
     const int64_t labels = smaller(block.num_labels - offset, message.size() * kLanes<T>);
-    for_row_pieces([&](auto nv, int64_t begin) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t begin) {
       Row<T, nv> to(nullptr, nv);
       take_score(to, p, begin, kernel.is_first && offset == 0);
-      for (int64_t label = 0; label < labels; ++label) {
-        const T share = shares[label];
-        const T* column = kernel.compatibility + (offset + label) * stride() + begin;
-        fill(to, [&](int v) { return to.get(v) - share * load(column, v); });
-      }
+      subtract_columns(kernel.compatibility + offset * stride() + begin, shares, labels, stride(),
+                       to);
       to.save(score(p) + begin);
     });
   }
@@ -205,7 +196,7 @@ struct ChunkPass {
   template <int K>
   DF_HD void splat(const PassKernel<T>& kernel) const {
     const int corners = K > 0 ? K : kernel.corners.num_corners;
-    for_row_pieces([&](auto nv, int64_t offset) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
       for (int64_t p = 0; p < count; ++p) {
         const int64_t i = first + p;
         Row<T, nv> scaled(nullptr, nv);
@@ -217,7 +208,7 @@ struct ChunkPass {
   }
 
   DF_HD void splat_grid(const PassKernel<T>& kernel, RunCursor cursor) const {
-    for_row_pieces([&](auto nv, int64_t offset) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
       for_run_pieces(*kernel.grid, cursor, count,
                      [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
                        splat_piece<Row<T, nv>>(*kernel.grid, run, skip, piece, kernel.sums + offset,

@@ -20,13 +20,7 @@ DF_HD void subtract_product(CompatibilityForm form, const T* table, int64_t num_
     case CompatibilityForm::vector:
       fill(to, [&](int v) { return to.get(v) - load(from, v) * load(table, v); });
       return;
-    case CompatibilityForm::matrix:
-      for (int64_t label = 0; label < num_labels; ++label) {
-        const T share = from[label];
-        const T* column = table + label * stride;
-        fill(to, [&](int v) { return to.get(v) - share * load(column, v); });
-      }
-      return;
+    case CompatibilityForm::matrix: subtract_columns(table, from, num_labels, stride, to); return;
   }
 }
 

@@ -49,17 +49,11 @@ struct ChunkReverse {
     }
   }
 
-  // As in ChunkPass.
-  template <typename Step>
-  DF_HD void for_row_pieces(Step step) const {
-    simd::for_row_pieces<T, NV>(stride(), step);
-  }
-
   // filtered = K~^T grad_scores - self grad_scores.
   template <int K>
   DF_HD void slice(const ReversePart<T>& part) const {
     const int corners = K > 0 ? K : part.corners.num_corners;
-    for_row_pieces([&](auto nv, int64_t offset) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
       for (int64_t p = 0; p < count; ++p) {
         const int64_t i = first + p;
         Row<T, nv> sum(nullptr, nv);
@@ -87,7 +81,7 @@ struct ChunkReverse {
   // the scales are gathered here.
   DF_HD void slice_grid(const ReversePart<T>& part, RunCursor cursor) const {
     if (part.grad_pre == nullptr || part.forward == nullptr)
-      return for_row_pieces([&](auto nv, int64_t offset) {
+      return for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
         for_grid_rows<Row<T, nv>>(part, cursor, part.reversed + offset, nv,
                                   [&](int64_t p, auto& sum) { scale(part, p, offset, sum); });
       });
@@ -279,7 +273,7 @@ struct ChunkReverse {
   template <int K>
   DF_HD void splat(const ReversePart<T>& part) const {
     const int corners = K > 0 ? K : part.corners.num_corners;
-    for_row_pieces([&](auto nv, int64_t offset) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
       for (int64_t p = 0; p < count; ++p) {
         const int64_t i = first + p;
         Row<T, nv> scaled(nullptr, nv);
@@ -292,7 +286,7 @@ struct ChunkReverse {
   }
 
   DF_HD void splat_grid(const ReversePart<T>& part, RunCursor cursor) const {
-    for_row_pieces([&](auto nv, int64_t offset) {
+    for_row_pieces<T, NV>(stride(), [&](auto nv, int64_t offset) {
       for_run_pieces(*part.grid, cursor, count,
                      [&](const GridRun<T>& run, int64_t skip, int64_t p0, int64_t piece) {
                        splat_piece<Row<T, nv>>(*part.grid, run, skip, piece, part.sums + offset,
