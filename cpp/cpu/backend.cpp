@@ -8,6 +8,7 @@
 #include "build.h"
 #include "densefield/threads.h"
 #include "grid_kernel.h"
+#include "label_pruner.h"
 #include "reverse_steps.h"
 #include "steps.h"
 #include "vertex_tasks.h"
@@ -107,6 +108,7 @@ class CpuBackend final : public Backend<T> {
     cpu::diagonal(as_cpu(lattice), out);
   }
 
+  const LabelPruner<T>* label_pruner() const override { return &cpu::label_pruner<T>(); }
   T mean_field_pass(const MeanFieldPass<T>& pass) const override {
     return cpu::mean_field_pass(pass);
   }

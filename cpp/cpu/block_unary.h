@@ -13,14 +13,15 @@ namespace densefield::cpu {
 template <typename T>
 class BlockUnary : public simd::UnaryReader<T> {
  public:
-  // rows: scratch, [kPassChunk, stride]
-  BlockUnary(const CpuLayout& layout, const Block& block, NodeView<const T> nodes, int64_t stride,
-             T* rows)
+  // rows: scratch, [kPassChunk, stride]; order: as load_run has it
+  BlockUnary(const CpuLayout& layout, const Block& block, NodeView<const T> nodes,
+             const int32_t* order, int64_t stride, T* rows)
       : simd::UnaryReader<T>{[](simd::UnaryReader<T>& self, int64_t count) {
           return static_cast<BlockUnary&>(self).read(count);
         }},
         walk_(layout, block),
         nodes_(nodes),
+        order_(order),
         stride_(stride),
         rows_(rows) {}
 
@@ -30,7 +31,7 @@ class BlockUnary : public simd::UnaryReader<T> {
     while (count > 0) {
       const Run piece = walk_.take(count);
       // The padding's energy is above any label's, so that its marginals vanish.
-      load_run(nodes_, piece, std::numeric_limits<T>::infinity(), to, stride_);
+      load_run(nodes_, piece, std::numeric_limits<T>::infinity(), to, stride_, order_);
       to += piece.length * stride_;
       count -= piece.length;
     }
@@ -40,6 +41,7 @@ class BlockUnary : public simd::UnaryReader<T> {
 
   RunWalk walk_;
   const NodeView<const T> nodes_;
+  const int32_t* const order_;
   const int64_t stride_;
   T* const rows_;
 };

@@ -16,7 +16,7 @@ namespace {
 // size comes from the backend's cache.
 template <typename T>
 struct PassScratch {
-  PassScratch(const MeanFieldPass<T>& pass, int64_t stride)
+  PassScratch(const MeanFieldPass<T>& pass, int64_t stride, int64_t node_stride)
       : parts(pass.kernels.size()),
         grids(pass.kernels.size()),
         rows(host_memory(), simd::kPassScratchRows * stride) {
@@ -34,9 +34,13 @@ struct PassScratch {
       most_points = std::max(most_points, block.end - block.begin);
     }
     if (pass.has_messages) vertices = Buffer<T>(host_memory(), most_slots * stride);
-    if (pass.unary == nullptr) unary = Buffer<T>(host_memory(), simd::kPassChunk * stride);
+    if (pass.unary == nullptr) unary = Buffer<T>(host_memory(), simd::kPassChunk * node_stride);
     if (pass.result != nullptr && pass.marginals == nullptr)
-      marginals = Buffer<T>(host_memory(), most_points * stride);
+      marginals = Buffer<T>(host_memory(), most_points * node_stride);
+    if (pass.labels != nullptr && pass.labels->share != nullptr) {
+      share = Buffer<T>(host_memory(), stride);
+      std::fill_n(share.data(), stride, T(0));
+    }
   }
 
   std::vector<simd::PassKernel<T>> parts;
@@ -45,12 +49,27 @@ struct PassScratch {
   Buffer<T> marginals;  // on the way to the caller's array
   Buffer<T> unary;      // on the way from there
   Buffer<T> rows;
+  Buffer<T> share;  // as PassPruning has it, if it is asked for
 };
+
+template <typename T>
+void collect_shares(const std::vector<PassScratch<T>>& scratch, int64_t stride,
+                    std::vector<T>& share) {
+  const int64_t lanes = padded_stride<T>(1);
+  share.assign(static_cast<size_t>(stride / lanes), T(0));
+  for (const PassScratch<T>& worker : scratch)
+    for (int64_t c = 0; c < stride; ++c) {
+      T& largest = share[static_cast<size_t>(c / lanes)];
+      // Written so that NaN wins, as where it comes from.
+      largest = worker.share[c] <= largest ? largest : worker.share[c];
+    }
+}
 
 template <typename T>
 struct BlockPass {
   const MeanFieldPass<T>& pass;
-  const int64_t stride;
+  const int64_t stride;       // of vertices and scores
+  const int64_t node_stride;  // of nodes
 
   // The largest change of a marginal in the block, if it is asked for.
   T run(int64_t index, PassScratch<T>& scratch) const {
@@ -68,20 +87,27 @@ struct BlockPass {
       }
     }
     T change = 0;
-    const int64_t first = block.begin * stride;
+    const int64_t first = block.begin * node_stride;
+    const int32_t* order = pass.labels != nullptr ? pass.labels->order : nullptr;
     T* marginals = pass.marginals != nullptr ? pass.marginals + first : scratch.marginals.data();
-    BlockUnary<T> reader(layout, block, pass.unary_nodes, stride, scratch.unary.data());
-    simd::kernels<T>().pass(
-        {block.end - block.begin, stride, pass.num_labels, static_cast<int>(pass.kernels.size()),
-         scratch.parts.data(), pass.unary != nullptr ? pass.unary + first : nullptr, &reader,
-         pass.energy != nullptr ? pass.energy + first : nullptr,
-         pass.previous != nullptr ? pass.previous + first : nullptr, marginals, scratch.rows.data(),
-         pass.wants_change ? &change : nullptr, pass.wants_scores});
-    if (pass.result != nullptr) store_block(layout, block, marginals, *pass.result);
+    BlockUnary<T> reader(layout, block, pass.unary_nodes, order, node_stride, scratch.unary.data());
+    simd::kernels<T>().pass({block.end - block.begin, stride, node_stride, pass.num_labels,
+                             static_cast<int>(pass.kernels.size()), scratch.parts.data(),
+                             pass.unary != nullptr ? pass.unary + first : nullptr, &reader,
+                             pass.energy != nullptr ? pass.energy + first : nullptr,
+                             pass.previous != nullptr ? pass.previous + first : nullptr, marginals,
+                             scratch.rows.data(), pass.wants_change ? &change : nullptr,
+                             pass.wants_scores, pruning(block, scratch.share.data())});
+    if (pass.result != nullptr) store_block(layout, block, marginals, *pass.result, order);
     return change;
   }
 
  private:
+  simd::PassPruning<T> pruning(const Block& block, T* share) const {
+    if (pass.labels == nullptr || pass.labels->term == nullptr) return {};
+    return {pass.labels->term + block.begin, pass.labels->plane, share};
+  }
+
   simd::PassKernel<T> lattice_part(size_t m, int64_t index, const Block& block, T* vertices) const {
     const CpuLattice<T>& lattice = as_cpu(*pass.kernels[m].lattice);
     T* sums = slots_of(m, index);
@@ -135,14 +161,18 @@ struct BlockPass {
 template <typename T>
 T mean_field_pass(const MeanFieldPass<T>& pass) {
   const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
-  const BlockPass<T> body{pass, padded_stride<T>(pass.num_labels)};
+  const int64_t num_active = pass.labels != nullptr ? pass.labels->num_active : pass.num_labels;
+  const BlockPass<T> body{pass, padded_stride<T>(num_active), padded_stride<T>(pass.num_labels)};
   std::vector<T> change(static_cast<size_t>(layout.num_blocks()), T(0));
   const auto num_workers = static_cast<int>(std::min<int64_t>(num_threads(), layout.num_blocks()));
   std::vector<PassScratch<T>> scratch;
-  for (int worker = 0; worker < num_workers; ++worker) scratch.emplace_back(pass, body.stride);
+  for (int worker = 0; worker < num_workers; ++worker)
+    scratch.emplace_back(pass, body.stride, body.node_stride);
   parallel_for(layout.num_blocks(), num_workers, [&](int64_t index, int worker) {
     change[static_cast<size_t>(index)] = body.run(index, scratch[static_cast<size_t>(worker)]);
   });
+  if (pass.labels != nullptr && pass.labels->share != nullptr)
+    collect_shares(scratch, body.stride, *pass.labels->share);
   if (pass.splats)
     for (size_t m = 0; m < pass.kernels.size(); ++m)
       sum_slots(as_cpu(*pass.kernels[m].lattice), as_cpu(*pass.vertices[m]));

@@ -11,17 +11,20 @@ namespace densefield::cpu {
 template <typename T>
 int64_t padded_stride(int64_t num_channels);
 
-// rows.cpp
+// rows.cpp. Place c of a row is channel simd::channel_at(order, c).
 template <typename T>
-void load_nodes(const CpuLayout&, NodeView<const T> from, T padding, T* rows);
+void load_nodes(const CpuLayout&, NodeView<const T> from, T padding, T* rows,
+                const int32_t* order = nullptr);
 // The same for neighbours of one run.
 template <typename T>
-void load_run(NodeView<const T> from, const Run&, T padding, T* rows, int64_t stride);
+void load_run(NodeView<const T> from, const Run&, T padding, T* rows, int64_t stride,
+              const int32_t* order = nullptr);
 template <typename T>
 void store_nodes(const CpuLayout&, const T* rows, NodeView<T> to);
 // One block of store_nodes, from the block's own rows.
 template <typename T>
-void store_block(const CpuLayout&, const Block&, const T* rows, NodeView<T> to);
+void store_block(const CpuLayout&, const Block&, const T* rows, NodeView<T> to,
+                 const int32_t* order = nullptr);
 
 // splat.cpp: the block's slots, then the sum of each vertex's slots in its home; spreading
 // copies it from there to all slots.

@@ -65,7 +65,7 @@ void to_planes(const WindowGeometry& geometry, const PlaneLayout& layout, int64_
       std::fill(plane + layout.lead + width, plane + layout.pitch, T(0));
     }
     simd::kernels<T>().store_rows(source(row), stride, width, num_channels, to + layout.lead,
-                                  layout.pitch);
+                                  layout.pitch, nullptr);
   });
 }
 

@@ -61,6 +61,7 @@ class PiecePass {
       simd::PassBlock<T> block{};
       block.count = count;
       block.stride = stride_;
+      block.node_stride = stride_;
       block.num_labels = pass_.num_labels;
       block.unary = unary_rows(node, count, energy + 2 * kChunk * stride_);
       block.energy = readers_.empty() ? nullptr : energy;
@@ -135,7 +136,7 @@ class PiecePass {
     const NodeView<T>& to = *pass_.result;
     if (to.node_stride == 1)
       return simd::kernels<T>().store_rows(marginals, stride_, count, pass_.num_labels,
-                                           &to.at(0, node), to.channel_stride);
+                                           &to.at(0, node), to.channel_stride, nullptr);
     for (int64_t p = 0; p < count; ++p)
       for (int64_t c = 0; c < pass_.num_labels; ++c)
         to.at(c, node + p) = marginals[p * stride_ + c];

@@ -1,10 +1,12 @@
 // Mean field, [KK11] Algorithm 1; maths §2. All work on nodes is one fused backend pass;
 // between passes only the vertices of the lattices are touched.
 #include <limits>
+#include <utility>
 
 #include "compatibility_table.h"
 #include "densefield/crf_grad.h"
 #include "densefield/error.h"
+#include "label_pruning.h"
 
 namespace densefield {
 namespace {
@@ -13,26 +15,49 @@ namespace {
 // memory of the unary's rows. That update takes a tenth longer.
 constexpr int64_t kLargeUnary = int64_t{1} << 26;
 
+// Entries of a diagonal compatibility in another order of the labels.
+template <typename T>
+Compatibility<T> in_order(Compatibility<T> compatibility, const std::vector<int32_t>& order) {
+  if (compatibility.form != CompatibilityForm::vector) return compatibility;
+  const std::vector<T> values = compatibility.values;
+  for (size_t place = 0; place < order.size(); ++place)
+    compatibility.values[place] = values[static_cast<size_t>(order[place])];
+  return compatibility;
+}
+
 }  // namespace
 
 template <typename T>
-std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary) {
+std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary,
+                                            const std::vector<int32_t>& order) {
   Backend<T>& backend = model.backend();
   auto rows = std::make_shared<Buffer<T>>(
       backend.memory(), model.num_nodes() * backend.row_stride(unary.num_channels));
-  backend.load_nodes(model.layout(), unary, std::numeric_limits<T>::infinity(), rows->data());
+  constexpr T kPadding = std::numeric_limits<T>::infinity();
+  if (order.empty())
+    backend.load_nodes(model.layout(), unary, kPadding, rows->data());
+  else
+    backend.label_pruner()->load_nodes(model.layout(), unary, kPadding, order, rows->data());
   return rows;
+}
+
+template <typename T>
+MeanField<T>::~MeanField() = default;
+
+template <typename T>
+int64_t MeanField<T>::num_active_labels() const {
+  return pruning_ ? pruning_->num_active() : num_labels_;
 }
 
 template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
                         bool keeps_marginals, bool returns_scores, bool unary_may_change)
-    : model_(std::move(model)),
-      num_labels_(unary.num_channels),
-      unary_(load_unary(*model_, unary)),
-      returns_scores_(returns_scores) {
+    : model_(std::move(model)), num_labels_(unary.num_channels), returns_scores_(returns_scores) {
   Backend<T>& backend = model_->backend();
+  if (!keeps_marginals && !returns_scores)
+    pruning_ = LabelPruning<T>::make(*model_, compatibility, unary);
+  unary_ = load_unary(*model_, unary, pruning_ ? pruning_->order() : std::vector<int32_t>());
   if (keeps_marginals || model_->excludes_self())
     marginals_ = Buffer<T>(backend.memory(), unary_->size());
   if (backend.uses_nodes() && !unary_may_change && unary_->num_bytes() >= kLargeUnary)
@@ -57,12 +82,21 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
 template <typename T>
 void MeanField<T>::prepare_updates(const std::vector<Compatibility<T>>& compatibility) {
   Backend<T>& backend = model_->backend();
-  for (size_t m = 0; m < model_->kernels().size(); ++m) {
-    compatibility_.push_back(make_compatibility_table(backend, compatibility[m], num_labels_));
-    vertices_.push_back(backend.make_vertex_rows(*model_->kernels()[m].lattice, num_labels_));
+  for (const Compatibility<T>& each : compatibility) {
+    check_compatibility_size(each, num_labels_);
+    compatibility_.push_back(make_compatibility_table(
+        backend, pruning_ ? in_order(each, pruning_->order()) : each, num_labels_));
   }
+  make_vertices();
   scratch_ = backend.make_update_scratch(model_->layout(), num_labels_, vertices_.size(),
                                          history_ != nullptr || !marginals_.is_empty());
+}
+
+template <typename T>
+void MeanField<T>::make_vertices() {
+  vertices_.clear();
+  for (const LatticeKernel<T>& kernel : model_->kernels())
+    vertices_.push_back(model_->backend().make_vertex_rows(*kernel.lattice, num_active_labels()));
 }
 
 template <typename T>
@@ -99,6 +133,11 @@ T MeanField<T>::pass(bool has_messages, bool splats, bool wants_change, const No
   arguments.result = result;
   arguments.wants_scores = result != nullptr && returns_scores_;
   arguments.scratch = scratch_.get();
+  PassLabels<T> labels{};
+  if (pruning_) {
+    labels = pruning_->pass_labels(has_messages);
+    arguments.labels = &labels;
+  }
   const T change = model_->backend().mean_field_pass(arguments);
   latest_ = arguments.marginals;
   return change;
@@ -110,6 +149,11 @@ void MeanField<T>::blur_messages() {
     throw Error(Error::Kind::runtime,
                 "no update can follow the last one, or one that failed; start a new inference");
   can_continue_ = false;
+  blur_all();
+}
+
+template <typename T>
+void MeanField<T>::blur_all() {
   for (size_t m = 0; m < vertices_.size(); ++m)
     model_->backend().blur(*model_->kernels()[m].lattice, false, *vertices_[m]);
 }
@@ -118,8 +162,37 @@ template <typename T>
 T MeanField<T>::update(bool wants_change) {
   blur_messages();
   const T change = pass(true, true, wants_change, nullptr);
+  ++num_updates_;
+  if (pruning_) follow_labels();
   can_continue_ = true;
   return change;
+}
+
+// After an update.
+template <typename T>
+void MeanField<T>::follow_labels() {
+  if (pruning_->needs_all()) return start_with_all_labels();
+  const int64_t num_needed = pruning_->num_needed();
+  if (num_needed == pruning_->num_active()) return;
+  pruning_->leave_out_after(num_needed);
+  const std::vector<std::unique_ptr<VertexRows<T>>> wide = std::exchange(vertices_, {});
+  make_vertices();
+  for (size_t m = 0; m < wide.size(); ++m)
+    model_->backend().label_pruner()->narrow(*model_->kernels()[m].lattice, *wide[m],
+                                             *vertices_[m]);
+}
+
+// A label that was left out has become likely: all updates again, with all labels.
+template <typename T>
+void MeanField<T>::start_with_all_labels() {
+  pruning_->take_all();
+  if (!unary_) unary_ = load_unary(*model_, unary_nodes_, pruning_->order());
+  make_vertices();
+  start();
+  for (int update = 0; update < num_updates_; ++update) {
+    blur_all();
+    pass(true, true, false, nullptr);
+  }
 }
 
 template <typename T>
@@ -127,6 +200,10 @@ void MeanField<T>::finish(const ResultPlace<T>& place) {
   blur_messages();
   if (unary_nodes_.data != nullptr) unary_.reset();
   const NodeView<T> to = place();
+  pass(true, false, false, &to);
+  if (!pruning_ || !pruning_->needs_all()) return;
+  start_with_all_labels();
+  blur_all();
   pass(true, false, false, &to);
 }
 
@@ -143,9 +220,11 @@ void MeanField<T>::load_marginals(NodeView<const T> from) {
 }
 
 template std::shared_ptr<const Buffer<float>> load_unary(const CrfModel<float>&,
-                                                         NodeView<const float>);
+                                                         NodeView<const float>,
+                                                         const std::vector<int32_t>&);
 template std::shared_ptr<const Buffer<double>> load_unary(const CrfModel<double>&,
-                                                          NodeView<const double>);
+                                                          NodeView<const double>,
+                                                          const std::vector<int32_t>&);
 template class MeanField<float>;
 template class MeanField<double>;
 

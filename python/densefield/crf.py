@@ -66,6 +66,8 @@ class DenseCRF(Model, StoredModel):
     -----
     Time grows with nodes times labels times iterations; see `prepare` for what can be kept
     between unaries of one image. The same input gives the same bits on any number of threads.
+    On the CPU, in float32, labels that no node is likely to have get no messages, which changes
+    marginals by about as much as rounding does (maths §2); float64 takes all labels.
 
     References
     ----------

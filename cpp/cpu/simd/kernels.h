@@ -6,11 +6,17 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "../../core/portable.h"
 #include "densefield/compatibility_form.h"
 
 namespace densefield::simd {
 
 constexpr int64_t kRowBytes = 32;
+
+// The channel at a place of a row; without an order, channels stay as they are.
+DF_HD int64_t channel_at(const int32_t* order, int64_t place) {
+  return order != nullptr ? order[place] : place;
+}
 
 // Embedding of points, maths §4 steps 1-3. Arrays are plane by plane: element (i, p) of
 // point p lies at [i * plane + p]; planes are padded with anything to a multiple of
@@ -91,21 +97,33 @@ struct UnaryReader {
   const T* (*next)(UnaryReader& self, int64_t count);
 };
 
+// For fields that leave out labels, PassLabels: a pass that does has a shorter `stride` than
+// `node_stride`. Groups of labels are vectors of a row.
+template <typename T>
+struct PassPruning {
+  T* term;        // PassLabels::term from the block's first node on; or nullptr
+  int64_t plane;  // elements from one plane of it to the next
+  // In/out, [stride]: vector v has PassLabels::share of group v so far, in any lane; or nullptr.
+  T* share;
+};
+
 template <typename T>
 struct PassBlock {
   int64_t count;
-  int64_t stride;  // elements of a padded row
+  int64_t stride;       // elements of a padded row of vertices and scores
+  int64_t node_stride;  // and of a row of nodes: more, where labels are left out
   int64_t num_labels;
   int num_kernels;
   const PassKernel<T>* kernels;
-  const T* unary;  // [count, stride], padding holds a large energy; or nullptr:
+  const T* unary;  // [count, node_stride], padding holds a large energy; or nullptr:
   UnaryReader<T>* unary_reader;
   const T* energy;    // [count, stride] pairwise energy of other operators; or nullptr
   const T* previous;  // [count, stride] marginals before the pass; or nullptr
-  T* marginals;       // [count, stride] out, may be `previous`; or nullptr
+  T* marginals;       // [count, node_stride] out, may be `previous`; or nullptr
   T* scratch;         // [kPassScratchRows, stride]
   T* change;          // out, largest |marginal - previous|; or nullptr
   bool wants_scores;  // what the softmax would be taken of, in place of marginals
+  PassPruning<T> pruning;
 };
 
 // One kernel's part in a pass over a block of nodes with two labels. Rows are single values.
@@ -160,15 +178,16 @@ struct Kernels {
   void (*filter_line)(const T* const* line, const T* tap, int64_t reach, int64_t count, T* to);
   void (*pass)(PassBlock<T>);
   void (*binary_pass)(const BinaryBlock<T>&);
-  // rows[i][c] = from[c * channel_stride + i]; `padding` behind the last channel.
+  // rows[i][c] = from[channel_at(order, c) * channel_stride + i]; `padding` behind the last
+  // channel.
   void (*load_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
-                    T padding, T* rows, int64_t stride);
+                    T padding, T* rows, int64_t stride, const int32_t* order);
   // to[i * num_channels + c] = from[c * channel_stride + i]
   void (*pack_rows)(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
                     T* to);
-  // to[c * channel_stride + i] = rows[i][c]
+  // to[channel_at(order, c) * channel_stride + i] = rows[i][c]
   void (*store_rows)(const T* rows, int64_t stride, int64_t count, int64_t num_channels, T* to,
-                     int64_t channel_stride);
+                     int64_t channel_stride, const int32_t* order);
 };
 
 template <typename T>

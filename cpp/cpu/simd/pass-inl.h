@@ -8,6 +8,8 @@
 // would be waited for (measured: half the speed).
 #pragma once
 
+#include <limits>
+
 namespace densefield::simd {
 namespace {
 
@@ -21,10 +23,12 @@ struct ChunkPass {
   const PassBlock<T> block;
   int64_t first;
   int64_t count;
-  const T* unary;  // [count, stride]
-  T* inverse;      // [kPassChunk] scratch
+  const T* unary;  // [count, node_stride]
+  T* top;          // [kPassChunk] out of the softmax: a point's largest score
+  T* inverse;      // [kPassChunk] and what its terms are multiplied by
 
   DF_HD int64_t stride() const { return NV > 0 ? NV * kLanes<T> : block.stride; }
+  DF_HD int64_t node_stride() const { return block.node_stride; }
   DF_HD T* score(int64_t p) const { return block.scratch + (1 + p) * stride(); }
   DF_HD T* line() const { return score(kPassChunk); }
   DF_HD R row(T* memory) const { return R(memory, stride() / kLanes<T>); }
@@ -36,7 +40,7 @@ struct ChunkPass {
 
   // Vector v from element `offset` on of the scores that a point starts with.
   DF_HD Vec<T> first_score(int64_t p, int64_t offset, int v) const {
-    const Vec<T> score = -load(unary + p * stride() + offset, v);
+    const Vec<T> score = -load(unary + p * node_stride() + offset, v);
     if (block.energy == nullptr) return score;
     return score - load(block.energy + (first + p) * stride() + offset, v);
   }
@@ -131,8 +135,8 @@ struct ChunkPass {
   }
 
   // Scores become exp(score - largest); `inverse` is what they have yet to be multiplied by,
-  // which the splat does in passing. Folds are taken for as many points as a vector has lanes:
-  // one by one, their chains of dependent operations would be waited for.
+  // which the splat does in passing. Folds are taken for as many points as a vector has lanes,
+  // one in each: one by one, their chains of dependent operations would be waited for.
   DF_HD void softmax() const {
     for (int64_t p = 0; p < count; p += kLanes<T>) {
       prefetch_next(p);
@@ -142,22 +146,72 @@ struct ChunkPass {
         fold[k] = scores.get(0);
         for (int v = 1; v < scores.size(); ++v) fold[k] = larger(fold[k], scores.get(v));
       }
-      T largest[kLanes<T>];
-      store_unaligned(largest, fold_tile(fold, [](Vec<T> x, Vec<T> y) { return larger(x, y); }));
+      store(top + p, larger(rest_score(p), fold_tile(fold, Larger{})));
       for (int64_t k = 0; k < kLanes<T>; ++k) {
         R scores = restored(p + k);
-        const Vec<T> top = broadcast(largest[k]);
+        const Vec<T> largest = broadcast(top[p + k]);
         Vec<T> sum = {};
         fill(scores, [&](int v) {
-          const Vec<T> term = softmax_term(scores.get(v), top);
+          const Vec<T> term = softmax_term(scores.get(v), largest);
           sum += term;
           return term;
         });
         scores.save(score(p + k));
         fold[k] = sum;
       }
-      store(inverse + p, T(1) / fold_tile(fold, [](Vec<T> x, Vec<T> y) { return x + y; }));
+      store(inverse + p, T(1) / (rest_term(p) + fold_tile(fold, Sum{})));
     }
+  }
+
+  // What labels that are left out add to the softmaxes of kLanes points, lane by lane, and a score
+  // that is none of theirs but large enough for them.
+  DF_HD Vec<T> rest_score(int64_t p) const {
+    if (!leaves_out()) return broadcast(std::numeric_limits<T>::lowest());
+    return load_unaligned(kept_term(0, p));
+  }
+  DF_HD Vec<T> rest_term(int64_t p) const {
+    Vec<T> sum = {};
+    if (!leaves_out()) return sum;
+    for (int64_t c = stride(); c < node_stride(); c += kLanes<T>)
+      sum += load_unaligned(kept_term(c / kLanes<T>, p));
+    return sum * softmax_term(rest_score(p), load(top + p));
+  }
+  DF_HD bool leaves_out() const { return stride() < node_stride(); }
+  DF_HD T* kept_term(int64_t v, int64_t p) const {
+    return block.pruning.term + v * block.pruning.plane + first + p;
+  }
+
+  // After the softmax of the unary alone: keeps what it takes to leave out labels later.
+  DF_HD void keep_terms() const {
+    for (int64_t p = 0; p < count; p += kLanes<T>) {
+      store_points(load(top + p), p, kept_term(0, p));
+      for (int v = 1; v < num_vectors(); ++v) store_points(term_sum(p, v), p, kept_term(v, p));
+    }
+  }
+  // After any other: marginals for PassLabels::share.
+  DF_HD void measure_shares() const {
+    for (int64_t p = 0; p < count; p += kLanes<T>)
+      for (int v = 0; v < num_vectors(); ++v) {
+        Vec<T> share = load(inverse + p) * (v == 0 ? rest_term(p) : term_sum(p, v));
+        // Rows behind the chunk's last point are none.
+        for (int64_t k = count - p; k < kLanes<T>; ++k) share[k] = 0;
+        T* largest = block.pruning.share + v * kLanes<T>;
+        // Written so that NaN wins: it must not count as little.
+        const Vec<T> before = load(largest);
+        store(largest, share <= before ? before : share);
+      }
+  }
+  DF_HD int num_vectors() const { return static_cast<int>(stride() / kLanes<T>); }
+  // Lane k: the sum of vector v of the terms of point p + k.
+  DF_HD Vec<T> term_sum(int64_t p, int v) const {
+    Vec<T> fold[kLanes<T>];
+    for (int64_t k = 0; k < kLanes<T>; ++k) fold[k] = load(score(p + k), v);
+    return fold_tile(fold, Sum{});
+  }
+  // Lanes of points p .. p + kLanes - 1, as many as the chunk has.
+  DF_HD void store_points(Vec<T> x, int64_t p, T* to) const {
+    if (p + kLanes<T> <= count) return store_unaligned(to, x);
+    for (int64_t k = 0; k < count - p; ++k) to[k] = x[k];
   }
 
   // Asks for what the next chunk reads of its points p .. p + kLanes - 1. While the softmax
@@ -165,7 +219,13 @@ struct ChunkPass {
   DF_HD void prefetch_next(int64_t p) const {
     const int64_t i = first + kPassChunk + p, rest = block.count - i;
     const int64_t points = rest < kLanes<T> ? rest : kLanes<T>;
-    if (block.unary != nullptr) prefetch(block.unary + i * stride(), points * stride());
+    if (block.unary != nullptr) {
+      const T* rows = block.unary + i * node_stride();
+      if (leaves_out())
+        for (int64_t k = 0; k < points; ++k) prefetch(rows + k * node_stride(), stride());
+      else
+        prefetch(rows, points * stride());
+    }
     prefetch_kernels(block, i, points);
   }
 
@@ -178,7 +238,7 @@ struct ChunkPass {
   DF_HD Vec<T> report(Vec<T> change) const {
     if (block.marginals == nullptr) return change;
     for (int64_t p = 0; p < count; ++p) {
-      const int64_t offset = (first + p) * stride();
+      const int64_t offset = (first + p) * node_stride();
       for (int64_t c = 0; c < stride(); c += kLanes<T>) {
         const Vec<T> q = marginal(p, c, 0);
         if (block.change != nullptr) {
@@ -188,6 +248,10 @@ struct ChunkPass {
           change = size <= change ? change : size;
         }
         store(block.marginals + offset + c, q);
+      }
+      for (int64_t c = stride(); c < node_stride(); c += kLanes<T>) {
+        const Vec<T> term = softmax_term(-load(unary + p * node_stride() + c), broadcast(top[p]));
+        store(block.marginals + offset + c, inverse[p] * term);
       }
     }
     return change;
@@ -229,13 +293,13 @@ struct ChunkPass {
 template <typename T, int NV>
 void pass_of_vectors(PassBlock<T> block) {
   Vec<T> change = {};
-  alignas(kRowBytes) T inverse[kPassChunk];
+  alignas(kRowBytes) T top[kPassChunk], inverse[kPassChunk];
   bool has_messages = false;
   for (int m = 0; m < block.num_kernels; ++m) has_messages |= block.kernels[m].vertices != nullptr;
   for_chunks(block, [&](int64_t first, int64_t count, RunCursor cursor) DF_FLATTEN {
-    const T* unary = block.unary != nullptr ? block.unary + first * block.stride
+    const T* unary = block.unary != nullptr ? block.unary + first * block.node_stride
                                             : block.unary_reader->next(*block.unary_reader, count);
-    const ChunkPass<T, NV> chunk{block, first, count, unary, inverse};
+    const ChunkPass<T, NV> chunk{block, first, count, unary, top, inverse};
     if (!has_messages) chunk.start();
     for (int m = 0; m < block.num_kernels; ++m) {
       const PassKernel<T> kernel = block.kernels[m];
@@ -250,6 +314,8 @@ void pass_of_vectors(PassBlock<T> block) {
       chunk.keep_scores();
     else
       chunk.softmax();
+    if (block.pruning.term != nullptr && !has_messages) chunk.keep_terms();
+    if (block.pruning.share != nullptr) chunk.measure_shares();
     change = chunk.report(change);
     splat_chunk<T>(chunk, block, cursor);
   });

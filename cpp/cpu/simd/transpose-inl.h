@@ -36,24 +36,26 @@ DF_HD void transpose_tile(DoubleVector* r) {
   }
 }
 
-// rows[i][c] = from[c * channel_stride + i], padding behind the last channel.
+// rows[i][c] = from[channel_at(order, c) * channel_stride + i], padding behind the last channel.
 template <typename T>
 void load_rows(const T* from, int64_t channel_stride, int64_t count, int64_t num_channels,
-               T padding, T* rows, int64_t stride) {
+               T padding, T* rows, int64_t stride, const int32_t* order) {
   constexpr int64_t kTile = kLanes<T>;
   const int64_t whole = count / kTile * kTile;
   for (int64_t c = 0; c < stride; c += kTile) {
     for (int64_t i = 0; i < whole; i += kTile) {
       Vec<T> tile[kTile];
       for (int64_t k = 0; k < kTile; ++k)
-        tile[k] = c + k < num_channels ? load_unaligned(from + (c + k) * channel_stride + i)
-                                       : broadcast(padding);
+        tile[k] = c + k < num_channels
+                      ? load_unaligned(from + channel_at(order, c + k) * channel_stride + i)
+                      : broadcast(padding);
       transpose_tile(tile);
       for (int64_t k = 0; k < kTile; ++k) store(rows + (i + k) * stride + c, tile[k]);
     }
     for (int64_t i = whole; i < count; ++i)
       for (int64_t k = c; k < c + kTile; ++k)
-        rows[i * stride + k] = k < num_channels ? from[k * channel_stride + i] : padding;
+        rows[i * stride + k] =
+            k < num_channels ? from[channel_at(order, k) * channel_stride + i] : padding;
   }
 }
 
@@ -76,10 +78,10 @@ void pack_rows(const T* from, int64_t channel_stride, int64_t count, int64_t num
       to[i * num_channels + c] = from[c * channel_stride + i];
 }
 
-// to[c * channel_stride + i] = rows[i][c]
+// to[channel_at(order, c) * channel_stride + i] = rows[i][c]
 template <typename T>
 void store_rows(const T* rows, int64_t stride, int64_t count, int64_t num_channels, T* to,
-                int64_t channel_stride) {
+                int64_t channel_stride, const int32_t* order) {
   constexpr int64_t kTile = kLanes<T>;
   const int64_t whole = count / kTile * kTile;
   for (int64_t c = 0; c < num_channels; c += kTile) {
@@ -88,11 +90,12 @@ void store_rows(const T* rows, int64_t stride, int64_t count, int64_t num_channe
       for (int64_t k = 0; k < kTile; ++k) tile[k] = load(rows + (i + k) * stride + c);
       transpose_tile(tile);
       for (int64_t k = 0; k < kTile; ++k)
-        if (c + k < num_channels) store_unaligned(to + (c + k) * channel_stride + i, tile[k]);
+        if (c + k < num_channels)
+          store_unaligned(to + channel_at(order, c + k) * channel_stride + i, tile[k]);
     }
     for (int64_t i = whole; i < count; ++i)
       for (int64_t k = c; k < c + kTile && k < num_channels; ++k)
-        to[k * channel_stride + i] = rows[i * stride + k];
+        to[channel_at(order, k) * channel_stride + i] = rows[i * stride + k];
   }
 }
 

@@ -69,6 +69,19 @@ DF_HD V fold_sum(V x) {
   return x;
 }
 
+struct Sum {
+  template <typename V>
+  DF_HD V operator()(V x, V y) const {
+    return x + y;
+  }
+};
+struct Larger {
+  template <typename V>
+  DF_HD V operator()(V x, V y) const {
+    return larger(x, y);
+  }
+};
+
 // Folds as many vectors as each has lanes: lane k of the result is the fold of x[k].
 template <typename Fold>
 DF_HD FloatVector fold_tile(const FloatVector* x, Fold fold) {

@@ -11,6 +11,7 @@
 #include "densefield/buffer.h"
 #include "densefield/compatibility_form.h"
 #include "densefield/error.h"
+#include "densefield/label_pruning.h"
 #include "densefield/lattice.h"
 #include "densefield/normalization.h"
 #include "densefield/reverse.h"
@@ -59,6 +60,9 @@ struct MeanFieldPass {
   const NodeView<T>* result;      // the caller's array for this update's marginals; or nullptr
   bool wants_scores;  // `result` gets what the softmax would be taken of; only without `splats`
   UpdateScratch<T>* scratch;  // of make_update_scratch
+  // Only where Backend::label_pruner; nullptr: all labels, as the caller has them. With some left
+  // out: no energy, previous, change or scores.
+  const PassLabels<T>* labels;
 };
 
 // Sums for KL divergence and energy, maths §2, of one kernel.
@@ -131,6 +135,8 @@ class Backend {
                                                                 bool /*keeps_marginals*/) const {
     return nullptr;
   }
+  // nullptr where passes take all labels.
+  virtual const LabelPruner<T>* label_pruner() const { return nullptr; }
   // Returns max |change of a marginal| where asked for, else 0.
   virtual T mean_field_pass(const MeanFieldPass<T>&) const = 0;
 

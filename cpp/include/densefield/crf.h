@@ -55,13 +55,16 @@ class CrfModel {
 
 template <typename T>
 class MarginalHistory;  // crf_grad.h
+template <typename T>
+class LabelPruning;  // label_pruning.h
 
 // Mean field [KK11] Algorithm 1: parallel updates from the softmax of the unary.
 template <typename T>
 class MeanField final : public Field<T> {
  public:
   // One compatibility for each kernel of the model. `keeps_marginals`: they can be stored
-  // after every update, not after the last one only. `returns_scores`: `finish` stores what
+  // after every update, not after the last one only; if they are not, labels that are likely
+  // nowhere may get no messages, maths §2. `returns_scores`: `finish` stores what
   // the last softmax would be taken of, and may read the unary again unless that may change.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
@@ -75,6 +78,10 @@ class MeanField final : public Field<T> {
 
   const CrfModel<T>& model() const { return *model_; }
   int64_t num_labels() const { return num_labels_; }
+  ~MeanField() override;
+
+  // Labels that get messages.
+  int64_t num_active_labels() const;
 
   // The first update follows the softmax of the unary; or the next one follows `marginals`,
   // [N, stride], which stay where they are: any number of times.
@@ -88,7 +95,11 @@ class MeanField final : public Field<T> {
 
  private:
   void prepare_updates(const std::vector<Compatibility<T>>& compatibility);
+  void make_vertices();
+  void follow_labels();
+  void start_with_all_labels();
   void blur_messages();
+  void blur_all();
   T pass(bool has_messages, bool splats, bool wants_change, const NodeView<T>* result);
 
   std::shared_ptr<const CrfModel<T>> model_;
@@ -100,6 +111,8 @@ class MeanField final : public Field<T> {
   MarginalHistory<T>* history_ = nullptr;
   const T* latest_ = nullptr;  // [N, stride] the latest marginals, if kept
   bool returns_scores_;
+  std::unique_ptr<LabelPruning<T>> pruning_;  // nullptr: all labels, as the caller has them
+  int num_updates_ = 0;                       // since the start
   std::vector<CompatibilityTable<T>> compatibility_;
   std::vector<std::unique_ptr<VertexRows<T>>> vertices_;
   std::unique_ptr<UpdateScratch<T>> scratch_;
@@ -108,7 +121,8 @@ class MeanField final : public Field<T> {
 // Rows of a unary as MeanField takes them: the padding's energy is above any label's, so that
 // its marginals vanish.
 template <typename T>
-std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary);
+std::shared_ptr<const Buffer<T>> load_unary(const CrfModel<T>& model, NodeView<const T> unary,
+                                            const std::vector<int32_t>& order = {});
 
 // Mean field by the way that suits the model: two labels whose marginals need not be kept take
 // half the work.

@@ -1,0 +1,96 @@
+// Leaving out labels on the CPU; contracts in label_pruning.h.
+#include "label_pruner.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <numeric>
+
+#include "../core/softmax.h"
+#include "densefield/threads.h"
+#include "steps.h"
+
+namespace densefield::cpu {
+namespace {
+
+// A sample is groups of neighbours, so that each line of memory that it touches is used.
+constexpr int64_t kGroup = 16;
+constexpr int64_t kMostGroups = 256;
+constexpr int64_t kRowsPerTask = 4096;  // of vertices
+
+// weight[c] += the squared marginals of label c at nodes first .. first + kGroup - 1, softmax of
+// the unary alone. Squares: a small object counts more than a faint haze over the whole image.
+template <typename T>
+void add_weights(NodeView<const T> unary, int64_t first, std::vector<T>& term,
+                 std::vector<double>& weight) {
+  std::array<T, kGroup> least, sum{};
+  for (int64_t i = 0; i < kGroup; ++i) least[static_cast<size_t>(i)] = unary.at(0, first + i);
+  for (int64_t c = 1; c < unary.num_channels; ++c)
+    for (int64_t i = 0; i < kGroup; ++i) {
+      T& value = least[static_cast<size_t>(i)];
+      value = smaller(value, unary.at(c, first + i));
+    }
+  for (int64_t c = 0; c < unary.num_channels; ++c)
+    for (int64_t i = 0; i < kGroup; ++i) {
+      const auto at = static_cast<size_t>(i);
+      T& value = term[static_cast<size_t>(c * kGroup + i)];
+      value = softmax_term(-unary.at(c, first + i), -least[at]);
+      sum[at] += value;
+    }
+  for (int64_t c = 0; c < unary.num_channels; ++c)
+    for (int64_t i = 0; i < kGroup; ++i) {
+      const T marginal = term[static_cast<size_t>(c * kGroup + i)] / sum[static_cast<size_t>(i)];
+      weight[static_cast<size_t>(c)] += static_cast<double>(marginal * marginal);
+    }
+}
+
+template <typename T>
+class CpuLabelPruner final : public LabelPruner<T> {
+ public:
+  std::vector<int32_t> order(NodeView<const T> unary) const override {
+    std::vector<int32_t> labels(static_cast<size_t>(unary.num_channels));
+    std::iota(labels.begin(), labels.end(), 0);
+    std::vector<double> weight(labels.size());
+    std::vector<T> term(labels.size() * kGroup);
+    const int64_t groups = std::min(unary.num_nodes / kGroup, kMostGroups);
+    for (int64_t g = 0; g < groups; ++g)
+      add_weights(unary, g * (unary.num_nodes - kGroup) / groups, term, weight);
+    const auto weighs_more = [&](int32_t a, int32_t b) {
+      return weight[static_cast<size_t>(a)] > weight[static_cast<size_t>(b)];
+    };
+    // Numbers that are none have no order; such a field leaves out nothing.
+    if (std::ranges::all_of(weight, [](double w) { return w >= 0; }))
+      std::ranges::stable_sort(labels, weighs_more);
+    return labels;
+  }
+
+  void load_nodes(const NodeLayout& layout, NodeView<const T> from, T padding,
+                  const std::vector<int32_t>& order, T* rows) const override {
+    cpu::load_nodes(as_cpu(layout), from, padding, rows, order.data());
+  }
+
+  void narrow(const Lattice<T>& lattice, const VertexRows<T>& from,
+              VertexRows<T>& to) const override {
+    const CpuVertexRows<T>& wide = as_cpu(from);
+    CpuVertexRows<T>& rows = as_cpu(to);
+    const int64_t num_slots = as_cpu(lattice).num_slots();
+    parallel_for((num_slots + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
+      const int64_t end = std::min(num_slots, (task + 1) * kRowsPerTask);
+      for (int64_t s = task * kRowsPerTask; s < end; ++s)
+        std::copy_n(wide.slots.data() + s * wide.stride, rows.stride,
+                    rows.slots.data() + s * rows.stride);
+    });
+  }
+};
+
+}  // namespace
+
+template <typename T>
+const LabelPruner<T>& label_pruner() {
+  static const CpuLabelPruner<T> pruner;
+  return pruner;
+}
+template const LabelPruner<float>& label_pruner();
+template const LabelPruner<double>& label_pruner();
+
+}  // namespace densefield::cpu
