@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import costs, exact, inputs, peers
-from benchmarks.cases.model import BILATERAL, SPATIAL, Method, Model, at_nodes
+from benchmarks.cases.model import (
+    BILATERAL,
+    REFINE_BILATERAL,
+    REFINE_SPATIAL,
+    SPATIAL,
+    Method,
+    Model,
+    at_nodes,
+)
 from benchmarks.comparison import Comparison, Contender, Settings, Skipped, ours
 from benchmarks.inputs import Scene
 
@@ -37,29 +45,37 @@ def dense_crf(settings: Settings) -> Iterator[Comparison | Skipped]:
         cut = scene.resized(*size)
         for labels in (21, 2):
             task = cut if labels == len(cut.probabilities) else cut.with_labels(labels)
-            yield from _photograph(task, iterations, settings, f"{labels} labels")
+            yield from _photograph(Model(task), iterations, settings, f"{labels} labels")
     first = inputs.shipped()
+    refined = first.resized(*SMALL) if settings.quick else first
+    model = Model(refined, REFINE_SPATIAL, REFINE_BILATERAL)
+    yield from _photograph(model, iterations[-1:], settings, "refine's model, 21 labels")
     if settings.quick:
         yield from _volume(inputs.volume((24, 30, 20)), iterations, settings)
         yield _video(first.resized(*SMALL).with_labels(2), settings)
         return
     large = first.resized(*LARGE[:2]).with_labels(LARGE[2])
-    yield from _photograph(large, iterations, settings, f"large, {LARGE[2]} labels")
+    yield from _photograph(Model(large), iterations, settings, f"large, {LARGE[2]} labels")
     yield from _volume(inputs.volume(), iterations, settings)
     yield _video(first.resized(HEIGHT, WIDTH).with_labels(2), settings)
 
 
 def _photograph(
-    scene: Scene, iterations: tuple[int, ...], settings: Settings, name: str
+    model: Model, iterations: tuple[int, ...], settings: Settings, name: str
 ) -> Iterator[Comparison]:
-    model, unary = Model(scene), scene.unary
+    scene, unary = model.scene, model.scene.unary
     sizes = model.lattice_sizes()
     nodes = exact.unsure_nodes(unary)
     expected = model.exact_update(unary, nodes)
 
     def theirs(count: int, after: bool = False) -> Array:
         return peers.pydensecrf_image(
-            unary, scene.image, count, spatial=SPATIAL, bilateral=BILATERAL, after=after
+            unary,
+            scene.image,
+            count,
+            spatial=model.spatial,
+            bilateral=model.bilateral,
+            after=after,
         )
 
     errors = _errors(model, unary, nodes, expected, lambda: theirs(1, after=True))

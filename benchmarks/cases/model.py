@@ -19,16 +19,24 @@ BILATERAL = (80.0, 13.0, 10.0)  # sigma in grid steps, sigma in grey levels, wei
 # On a volume of one channel, as in the shipped tests of other packages: nearer neighbours.
 VOLUME_SPATIAL = (2.0, 2.0)
 VOLUME_BILATERAL = (5.0, 8.0, 4.0)
+# What `densefield.refine` does unless told otherwise: more vertices than pixels.
+REFINE_SPATIAL = (1.0, 2.0)
+REFINE_BILATERAL = (70.0, 2.5, 3.0)
 
 
 class Model:
     """Two kernels on a scene, as a CRF, as features, and as an exact sum."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        spatial: tuple[float, float] | None = None,
+        bilateral: tuple[float, float, float] | None = None,
+    ) -> None:
         self.scene = scene
         is_volume = len(scene.grid) == 3
-        self.spatial = VOLUME_SPATIAL if is_volume else SPATIAL
-        self.bilateral = VOLUME_BILATERAL if is_volume else BILATERAL
+        self.spatial = spatial or (VOLUME_SPATIAL if is_volume else SPATIAL)
+        self.bilateral = bilateral or (VOLUME_BILATERAL if is_volume else BILATERAL)
 
     def crf(
         self,

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <numeric>
+#include <utility>
 
 #include "../core/softmax.h"
 #include "densefield/threads.h"
@@ -15,7 +16,7 @@ namespace {
 
 // A sample is groups of neighbours, so that each line of memory that it touches is used.
 constexpr int64_t kGroup = 16;
-constexpr int64_t kMostGroups = 256;
+constexpr int64_t kMostGroups = 128;
 constexpr int64_t kRowsPerTask = 4096;  // of vertices
 
 // weight[c] += the squared marginals of label c at nodes first .. first + kGroup - 1, softmax of
@@ -69,17 +70,22 @@ class CpuLabelPruner final : public LabelPruner<T> {
     cpu::load_nodes(as_cpu(layout), from, padding, rows, order.data());
   }
 
-  void narrow(const Lattice<T>& lattice, const VertexRows<T>& from,
-              VertexRows<T>& to) const override {
-    const CpuVertexRows<T>& wide = as_cpu(from);
-    CpuVertexRows<T>& rows = as_cpu(to);
-    const int64_t num_slots = as_cpu(lattice).num_slots();
+  void narrow(const Lattice<T>& lattice, int64_t num_channels,
+              VertexRows<T>& vertices) const override {
+    CpuVertexRows<T>& rows = as_cpu(vertices);
+    const int64_t num_slots = as_cpu(lattice).num_slots(), stride = padded_stride<T>(num_channels);
+    // The nodes of a spatial kernel hold nothing yet: they and the slots change places.
+    const bool has_room = rows.nodes.size() >= num_slots * stride;
+    Buffer<T> slots =
+        has_room ? std::move(rows.nodes) : Buffer<T>(host_memory(), num_slots * stride);
     parallel_for((num_slots + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
       const int64_t end = std::min(num_slots, (task + 1) * kRowsPerTask);
       for (int64_t s = task * kRowsPerTask; s < end; ++s)
-        std::copy_n(wide.slots.data() + s * wide.stride, rows.stride,
-                    rows.slots.data() + s * rows.stride);
+        std::copy_n(rows.slots.data() + s * rows.stride, stride, slots.data() + s * stride);
     });
+    std::swap(rows.slots, slots);
+    if (has_room) rows.nodes = std::move(slots);
+    rows.stride = stride;
   }
 };
 

@@ -19,8 +19,8 @@ class CpuVertexRows final : public VertexRows<T> {
       spare = Buffer<T>(host_memory(), lattice.vertex_count * stride);
   }
 
-  const int64_t stride;
-  Buffer<T> slots;  // [slots, stride]
+  int64_t stride;
+  Buffer<T> slots;  // [slots, stride] or more, here and below
   Buffer<T> nodes;  // [nodes, stride] of a spatial kernel
   Buffer<T> spare;  // [nodes, stride]
 };

@@ -149,11 +149,11 @@ void MeanField<T>::blur_messages() {
     throw Error(Error::Kind::runtime,
                 "no update can follow the last one, or one that failed; start a new inference");
   can_continue_ = false;
-  blur_all();
+  blur_vertices();
 }
 
 template <typename T>
-void MeanField<T>::blur_all() {
+void MeanField<T>::blur_vertices() {
   for (size_t m = 0; m < vertices_.size(); ++m)
     model_->backend().blur(*model_->kernels()[m].lattice, false, *vertices_[m]);
 }
@@ -168,17 +168,15 @@ T MeanField<T>::update(bool wants_change) {
   return change;
 }
 
-// After an update.
+// After an update: fewer labels from now on, or all again.
 template <typename T>
 void MeanField<T>::follow_labels() {
   if (pruning_->needs_all()) return start_with_all_labels();
   const int64_t num_needed = pruning_->num_needed();
   if (num_needed == pruning_->num_active()) return;
   pruning_->leave_out_after(num_needed);
-  const std::vector<std::unique_ptr<VertexRows<T>>> wide = std::exchange(vertices_, {});
-  make_vertices();
-  for (size_t m = 0; m < wide.size(); ++m)
-    model_->backend().label_pruner()->narrow(*model_->kernels()[m].lattice, *wide[m],
+  for (size_t m = 0; m < vertices_.size(); ++m)
+    model_->backend().label_pruner()->narrow(*model_->kernels()[m].lattice, num_needed,
                                              *vertices_[m]);
 }
 
@@ -190,7 +188,7 @@ void MeanField<T>::start_with_all_labels() {
   make_vertices();
   start();
   for (int update = 0; update < num_updates_; ++update) {
-    blur_all();
+    blur_vertices();
     pass(true, true, false, nullptr);
   }
 }
@@ -203,7 +201,7 @@ void MeanField<T>::finish(const ResultPlace<T>& place) {
   pass(true, false, false, &to);
   if (!pruning_ || !pruning_->needs_all()) return;
   start_with_all_labels();
-  blur_all();
+  blur_vertices();
   pass(true, false, false, &to);
 }
 

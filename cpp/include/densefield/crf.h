@@ -75,13 +75,11 @@ class MeanField final : public Field<T> {
             const std::vector<Compatibility<T>>& compatibility, int64_t num_labels,
             std::shared_ptr<const Buffer<T>> unary, MarginalHistory<T>* history,
             bool returns_scores = false);
+  ~MeanField() override;
 
   const CrfModel<T>& model() const { return *model_; }
   int64_t num_labels() const { return num_labels_; }
-  ~MeanField() override;
-
-  // Labels that get messages.
-  int64_t num_active_labels() const;
+  int64_t num_active_labels() const;  // those that get messages
 
   // The first update follows the softmax of the unary; or the next one follows `marginals`,
   // [N, stride], which stay where they are: any number of times.
@@ -99,7 +97,7 @@ class MeanField final : public Field<T> {
   void follow_labels();
   void start_with_all_labels();
   void blur_messages();
-  void blur_all();
+  void blur_vertices();
   T pass(bool has_messages, bool splats, bool wants_change, const NodeView<T>* result);
 
   std::shared_ptr<const CrfModel<T>> model_;

@@ -38,8 +38,8 @@ class LabelPruner {
   // As Backend::load_nodes, place c of a row being channel order[c].
   virtual void load_nodes(const NodeLayout&, NodeView<const T> from, T padding,
                           const std::vector<int32_t>& order, T* rows) const = 0;
-  // to = the first channels of `from`, which was splatted and not blurred.
-  virtual void narrow(const Lattice<T>&, const VertexRows<T>& from, VertexRows<T>& to) const = 0;
+  // Leaves the first num_channels of rows that were splatted and not blurred.
+  virtual void narrow(const Lattice<T>&, int64_t num_channels, VertexRows<T>&) const = 0;
 };
 
 }  // namespace densefield
