@@ -28,7 +28,7 @@ def infer_with_all_labels(crf: df.DenseCRF, unary: Array, image: Array) -> Array
     return inference.q
 
 
-def make_problem(num_labels: int, shape: tuple[int, ...] = (35, 41)) -> tuple[Array, Array]:
+def make_problem(num_labels: int, shape: tuple[int, ...] = (21, 23)) -> tuple[Array, Array]:
     """Return energies with three likely labels in regions of their own, and an image of them."""
     rng = np.random.default_rng(num_labels)
     likely = np.array([num_labels - 1, num_labels // 2, 1])

@@ -16,7 +16,7 @@ namespace {
 
 // A sample is groups of neighbours, so that each line of memory that it touches is used.
 constexpr int64_t kGroup = 16;
-constexpr int64_t kMostGroups = 128;
+constexpr int64_t kMostGroups = 64;
 constexpr int64_t kRowsPerTask = 4096;  // of vertices
 
 // weight[c] += the squared marginals of label c at nodes first .. first + kGroup - 1, softmax of

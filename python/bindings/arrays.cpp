@@ -1,12 +1,20 @@
 #include "arrays.h"
 
+#include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "densefield/buffer.h"
 #include "densefield/error.h"
+#include "densefield/threads.h"
 #include "device_array.h"
+#include "gil.h"
 
 namespace densefield::bindings {
 namespace {
@@ -50,6 +58,22 @@ template <typename T>
 NodeView<T> nodes_first(const StridedArray& view) {
   return {static_cast<T*>(view.data), view.extent[0], view.extent[1], view.stride[0],
           view.stride[1]};
+}
+
+template <typename T>
+bool all_finite(const T* values, int64_t count) {
+  constexpr int64_t kGrain = 1 << 16;
+  using Bits = std::conditional_t<sizeof(T) == sizeof(uint32_t), uint32_t, uint64_t>;
+  constexpr Bits kExponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  std::atomic<bool> is_finite = true;
+  parallel_for((count + kGrain - 1) / kGrain, [&](int64_t task, int) {
+    const int64_t end = std::min(count, (task + 1) * kGrain);
+    Bits found = 0;
+    for (int64_t i = task * kGrain; i < end; ++i)
+      found |= Bits{(std::bit_cast<Bits>(values[i]) & kExponent) == kExponent};
+    if (found != 0) is_finite = false;
+  });
+  return is_finite;
 }
 
 }  // namespace
@@ -97,6 +121,15 @@ NodeView<T> view_nodes_first_writable(const Array<T>& array) {
   template NodeView<T> view_nodes_first_writable(const Array<T>&);
 DF_INSTANTIATE(float)
 DF_INSTANTIATE(double)
+
+bool all_finite(const py::array& array) {
+  const void* values = array.data();
+  const int64_t count = array.size();
+  const bool is_float = array.itemsize() == sizeof(float);
+  const GilReleased released;
+  return is_float ? all_finite(static_cast<const float*>(values), count)
+                  : all_finite(static_cast<const double*>(values), count);
+}
 
 py::array new_result(const py::dtype& dtype, const std::vector<py::ssize_t>& shape) {
   int64_t num_bytes = dtype.itemsize();

@@ -39,6 +39,10 @@ NodeView<const T> view_nodes_first(const Array<T>& array);
 template <typename T>
 NodeView<T> view_nodes_first_writable(const Array<T>& array);
 
+// Whether no value of a C-contiguous NumPy array of float32 or float64 is NaN or infinite. On all
+// threads, where NumPy's ways take one.
+bool all_finite(const py::array& array);
+
 // A new C-contiguous array in the core's memory, not cleared. Large results come from there:
 // the system would clear the pages of every new one, a twentieth of an inference's time.
 py::array new_result(const py::dtype& dtype, const std::vector<py::ssize_t>& shape);

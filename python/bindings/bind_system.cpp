@@ -19,6 +19,7 @@ void bind_system(py::module_& module) {
   module.def("num_threads_source", &num_threads_source);
   module.def("set_num_threads", &set_num_threads, py::arg("n"));
   module.def("set_num_threads_here", &set_num_threads_here, py::arg("n"));
+  module.def("all_finite", &all_finite, py::arg("array"));
   module.def("new_result", &new_result, py::arg("dtype"), py::arg("shape"));
   module.def("device", &device);
   module.def("set_device", &set_device, py::arg("name"));
