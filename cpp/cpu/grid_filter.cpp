@@ -185,13 +185,18 @@ void filter_grid(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows, size_t de
     return a == derived_axis ? axis.tap_grad : axis.tap;
   };
   filter_last_axis(lattice, tap_of(lattice.grid->axes.size() - 1), rows);
+  // An update clears the slots before it splats: until then they are room for nodes.
+  const bool keeps_slots = derived_axis != kNoAxis;
+  if (keeps_slots && rows.spare.is_empty())
+    rows.spare = Buffer<T>(host_memory(), rows.nodes.size());
+  Buffer<T>& room = keeps_slots ? rows.spare : rows.slots;
   int64_t pitch = rows.stride * lattice.grid->last_axis().num_nodes;
   for (size_t a = lattice.grid->axes.size() - 1; a-- > 0;) {
     const GridAxis<T>& axis = lattice.grid->axes[a];
     if (axis.reach() > 0 || a == derived_axis) {
       filter_axis(axis, tap_of(a), pitch, lattice.vertex_count * rows.stride, rows.nodes.data(),
-                  rows.spare.data());
-      std::swap(rows.nodes, rows.spare);
+                  room.data());
+      std::swap(rows.nodes, room);
     }
     pitch *= axis.num_nodes;
   }

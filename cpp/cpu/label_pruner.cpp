@@ -75,7 +75,7 @@ class CpuLabelPruner final : public LabelPruner<T> {
     CpuVertexRows<T>& rows = as_cpu(vertices);
     const int64_t num_slots = as_cpu(lattice).num_slots(), stride = padded_stride<T>(num_channels);
     // The nodes of a spatial kernel hold nothing yet: they and the slots change places.
-    const bool has_room = rows.nodes.size() >= num_slots * stride;
+    const bool has_room = !rows.nodes.is_empty();
     Buffer<T> slots =
         has_room ? std::move(rows.nodes) : Buffer<T>(host_memory(), num_slots * stride);
     parallel_for((num_slots + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {

@@ -46,12 +46,13 @@ template <typename T>
 void diagonal(const CpuLattice<T>&, T* out);
 
 // grid_filter.cpp: the same steps for a spatial kernel. Splat fills the blocks' boxes, the
-// filter goes from there to the nodes, and slice reads those.
+// filter goes from there to the nodes and works in the boxes' memory, and slice reads the nodes.
 template <typename T>
 simd::GridBlock<T> grid_block(const CpuLattice<T>&, int64_t block);
 template <typename T>
 void splat_grid(const CpuLattice<T>&, const T* rows, const T* pre, CpuVertexRows<T>&);
-// Along derived_axis, the filter's derivative by sigma takes the filter's place.
+// Along derived_axis, the filter's derivative by sigma takes the filter's place, and the boxes
+// stay.
 constexpr size_t kNoAxis = SIZE_MAX;
 template <typename T>
 void filter_grid(const CpuLattice<T>&, CpuVertexRows<T>&, size_t derived_axis = kNoAxis);
