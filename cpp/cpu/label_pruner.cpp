@@ -56,12 +56,14 @@ class CpuLabelPruner final : public LabelPruner<T> {
     const int64_t groups = std::min(unary.num_nodes / kGroup, kMostGroups);
     for (int64_t g = 0; g < groups; ++g)
       add_weights(unary, g * (unary.num_nodes - kGroup) / groups, term, weight);
-    const auto weighs_more = [&](int32_t a, int32_t b) {
-      return weight[static_cast<size_t>(a)] > weight[static_cast<size_t>(b)];
+    const auto comes_first = [&](int32_t a, int32_t b) {
+      const double weight_a = weight[static_cast<size_t>(a)];
+      const double weight_b = weight[static_cast<size_t>(b)];
+      return weight_a != weight_b ? weight_a > weight_b : a < b;
     };
     // Numbers that are none have no order; such a field leaves out nothing.
     if (std::ranges::all_of(weight, [](double w) { return w >= 0; }))
-      std::ranges::stable_sort(labels, weighs_more);
+      std::ranges::sort(labels, comes_first);
     return labels;
   }
 
