@@ -10,15 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import costs, exact, inputs, peers
-from benchmarks.cases.model import (
-    BILATERAL,
-    REFINE_BILATERAL,
-    REFINE_SPATIAL,
-    SPATIAL,
-    Method,
-    Model,
-    at_nodes,
-)
+from benchmarks.cases.model import BILATERAL, SPATIAL, Method, Model, at_nodes, refine_model
 from benchmarks.comparison import Comparison, Contender, Settings, Skipped, ours
 from benchmarks.inputs import Scene
 
@@ -48,8 +40,8 @@ def dense_crf(settings: Settings) -> Iterator[Comparison | Skipped]:
             yield from _photograph(Model(task), iterations, settings, f"{labels} labels")
     first = inputs.shipped()
     refined = first.resized(*SMALL) if settings.quick else first
-    model = Model(refined, REFINE_SPATIAL, REFINE_BILATERAL)
-    yield from _photograph(model, iterations[-1:], settings, "refine's model, 21 labels")
+    name = "refine's model, 21 labels"
+    yield from _photograph(refine_model(refined), iterations[-1:], settings, name)
     if settings.quick:
         yield from _volume(inputs.volume((24, 30, 20)), iterations, settings)
         yield _video(first.resized(*SMALL).with_labels(2), settings)

@@ -19,9 +19,6 @@ BILATERAL = (80.0, 13.0, 10.0)  # sigma in grid steps, sigma in grey levels, wei
 # On a volume of one channel, as in the shipped tests of other packages: nearer neighbours.
 VOLUME_SPATIAL = (2.0, 2.0)
 VOLUME_BILATERAL = (5.0, 8.0, 4.0)
-# What `densefield.refine` does unless told otherwise: more vertices than pixels.
-REFINE_SPATIAL = (1.0, 2.0)
-REFINE_BILATERAL = (70.0, 2.5, 3.0)
 
 
 class Model:
@@ -79,6 +76,17 @@ class Model:
                 costs.LatticeSize(found.num_points, found.dim, found.num_vertices, corners, on_grid)
             )
         return sizes
+
+
+def refine_model(scene: Scene) -> Model:
+    """Return what `densefield.refine` does unless told otherwise: more vertices than pixels."""
+    near, alike = df.default_crf().kernels
+    assert isinstance(near, df.Gaussian) and isinstance(alike, df.Bilateral)
+    return Model(
+        scene,
+        (near.sigma_space[0], near.weight),
+        (alike.sigma_space[0], alike.sigma_color[0], alike.weight),
+    )
 
 
 def at_nodes(marginals: Array, nodes: npt.NDArray[np.int64]) -> Array:

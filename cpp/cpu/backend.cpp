@@ -8,7 +8,6 @@
 #include "build.h"
 #include "densefield/threads.h"
 #include "grid_kernel.h"
-#include "label_pruner.h"
 #include "reverse_steps.h"
 #include "steps.h"
 #include "vertex_tasks.h"

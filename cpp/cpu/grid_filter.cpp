@@ -187,7 +187,7 @@ void filter_grid(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows, size_t de
   filter_last_axis(lattice, tap_of(lattice.grid->axes.size() - 1), rows);
   // An update clears the slots before it splats: until then they are room for nodes.
   const bool keeps_slots = derived_axis != kNoAxis;
-  if (keeps_slots && rows.spare.is_empty())
+  if (keeps_slots && lattice.grid->axes.size() > 1 && rows.spare.is_empty())
     rows.spare = Buffer<T>(host_memory(), rows.nodes.size());
   Buffer<T>& room = keeps_slots ? rows.spare : rows.slots;
   int64_t pitch = rows.stride * lattice.grid->last_axis().num_nodes;

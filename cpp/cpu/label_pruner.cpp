@@ -1,6 +1,4 @@
 // Leaving out labels on the CPU; contracts in label_pruning.h.
-#include "label_pruner.h"
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -8,8 +6,8 @@
 #include <utility>
 
 #include "../core/softmax.h"
-#include "densefield/threads.h"
 #include "steps.h"
+#include "vertex_tasks.h"
 
 namespace densefield::cpu {
 namespace {
@@ -17,7 +15,6 @@ namespace {
 // A sample is groups of neighbours, so that each line of memory that it touches is used.
 constexpr int64_t kGroup = 16;
 constexpr int64_t kMostGroups = 64;
-constexpr int64_t kRowsPerTask = 4096;  // of vertices
 
 // weight[c] += the squared marginals of label c at nodes first .. first + kGroup - 1, softmax of
 // the unary alone. Squares: a small object counts more than a faint haze over the whole image.
@@ -80,9 +77,8 @@ class CpuLabelPruner final : public LabelPruner<T> {
     const bool has_room = !rows.nodes.is_empty();
     Buffer<T> slots =
         has_room ? std::move(rows.nodes) : Buffer<T>(host_memory(), num_slots * stride);
-    parallel_for((num_slots + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
-      const int64_t end = std::min(num_slots, (task + 1) * kRowsPerTask);
-      for (int64_t s = task * kRowsPerTask; s < end; ++s)
+    for_vertex_tasks(num_slots, [&](int64_t begin, int64_t end) {
+      for (int64_t s = begin; s < end; ++s)
         std::copy_n(rows.slots.data() + s * rows.stride, stride, slots.data() + s * stride);
     });
     std::swap(rows.slots, slots);

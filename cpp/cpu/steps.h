@@ -65,6 +65,10 @@ void diagonal_grid(const CpuLattice<T>&, T* out);
 template <typename T>
 T mean_field_pass(const MeanFieldPass<T>&);
 
+// label_pruner.cpp
+template <typename T>
+const LabelPruner<T>& label_pruner();
+
 // binary_pass.cpp
 template <typename T>
 void binary_score(const CpuLayout&, NodeView<const T> unary, T* score);

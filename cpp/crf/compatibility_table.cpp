@@ -29,15 +29,20 @@ void check_compatibility_size(const Compatibility<T>& compatibility, int64_t num
 template <typename T>
 CompatibilityTable<T> make_compatibility_table(Backend<T>& backend,
                                                const Compatibility<T>& compatibility,
-                                               int64_t num_labels) {
+                                               int64_t num_labels,
+                                               const std::vector<int32_t>& order) {
   check_compatibility_size(compatibility, num_labels);
+  const auto label_at = [&](int64_t place) {
+    return order.empty() ? static_cast<size_t>(place)
+                         : static_cast<size_t>(order[static_cast<size_t>(place)]);
+  };
   const int64_t stride = backend.row_stride(num_labels);
   const int64_t rows = compatibility.form == CompatibilityForm::matrix ? num_labels : 1;
   std::vector<T> padded(static_cast<size_t>(rows * stride), T(0));
   for (int64_t l = 0; l < num_labels; ++l) switch (compatibility.form) {
       case CompatibilityForm::scalar: padded[0] = compatibility.values[0]; break;
       case CompatibilityForm::vector:
-        padded[static_cast<size_t>(l)] = compatibility.values[static_cast<size_t>(l)];
+        padded[static_cast<size_t>(l)] = compatibility.values[label_at(l)];
         break;
       case CompatibilityForm::matrix:
         // Column l' is one row of the table: values[l][l'] goes to padded[l'][l].
@@ -79,8 +84,10 @@ std::vector<double> without_padding(const std::vector<double>& values, Compatibi
 template Compatibility<float> transposed(const Compatibility<float>&, int64_t);
 template Compatibility<double> transposed(const Compatibility<double>&, int64_t);
 template CompatibilityTable<float> make_compatibility_table(Backend<float>&,
-                                                            const Compatibility<float>&, int64_t);
+                                                            const Compatibility<float>&, int64_t,
+                                                            const std::vector<int32_t>&);
 template CompatibilityTable<double> make_compatibility_table(Backend<double>&,
-                                                             const Compatibility<double>&, int64_t);
+                                                             const Compatibility<double>&, int64_t,
+                                                             const std::vector<int32_t>&);
 
 }  // namespace densefield

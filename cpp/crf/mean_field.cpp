@@ -15,16 +15,6 @@ namespace {
 // memory of the unary's rows. That update takes a tenth longer.
 constexpr int64_t kLargeUnary = int64_t{1} << 26;
 
-// Entries of a diagonal compatibility in another order of the labels.
-template <typename T>
-Compatibility<T> in_order(Compatibility<T> compatibility, const std::vector<int32_t>& order) {
-  if (compatibility.form != CompatibilityForm::vector) return compatibility;
-  const std::vector<T> values = compatibility.values;
-  for (size_t place = 0; place < order.size(); ++place)
-    compatibility.values[place] = values[static_cast<size_t>(order[place])];
-  return compatibility;
-}
-
 }  // namespace
 
 template <typename T>
@@ -50,6 +40,11 @@ int64_t MeanField<T>::num_active_labels() const {
 }
 
 template <typename T>
+std::vector<int32_t> MeanField<T>::label_order() const {
+  return pruning_ ? pruning_->order() : std::vector<int32_t>();
+}
+
+template <typename T>
 MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
                         const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
                         bool keeps_marginals, bool returns_scores, bool unary_may_change)
@@ -57,7 +52,7 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
   Backend<T>& backend = model_->backend();
   if (!keeps_marginals && !returns_scores)
     pruning_ = LabelPruning<T>::make(*model_, compatibility, unary);
-  unary_ = load_unary(*model_, unary, pruning_ ? pruning_->order() : std::vector<int32_t>());
+  unary_ = load_unary(*model_, unary, label_order());
   if (keeps_marginals || model_->excludes_self())
     marginals_ = Buffer<T>(backend.memory(), unary_->size());
   if (backend.uses_nodes() && !unary_may_change && unary_->num_bytes() >= kLargeUnary)
@@ -82,11 +77,8 @@ MeanField<T>::MeanField(std::shared_ptr<const CrfModel<T>> model,
 template <typename T>
 void MeanField<T>::prepare_updates(const std::vector<Compatibility<T>>& compatibility) {
   Backend<T>& backend = model_->backend();
-  for (const Compatibility<T>& each : compatibility) {
-    check_compatibility_size(each, num_labels_);
-    compatibility_.push_back(make_compatibility_table(
-        backend, pruning_ ? in_order(each, pruning_->order()) : each, num_labels_));
-  }
+  for (const Compatibility<T>& each : compatibility)
+    compatibility_.push_back(make_compatibility_table(backend, each, num_labels_, label_order()));
   make_vertices();
   scratch_ = backend.make_update_scratch(model_->layout(), num_labels_, vertices_.size(),
                                          history_ != nullptr || !marginals_.is_empty());
@@ -184,7 +176,7 @@ void MeanField<T>::follow_labels() {
 template <typename T>
 void MeanField<T>::start_with_all_labels() {
   pruning_->take_all();
-  if (!unary_) unary_ = load_unary(*model_, unary_nodes_, pruning_->order());
+  if (!unary_) unary_ = load_unary(*model_, unary_nodes_, label_order());
   make_vertices();
   start();
   for (int update = 0; update < num_updates_; ++update) {

@@ -226,9 +226,13 @@ void Worker::open_barrier() {
   }
 }
 
+void* Worker::barrier_address(unsigned offset) const {
+  return barriers_ == nullptr ? nullptr : barriers_ + offset;
+}
+
 void Worker::sync_block(const char* file, int line) {
   Thread& thread = current();
-  char* const barrier = barriers_ + barrier_parity_;
+  void* const barrier = barrier_address(barrier_parity_);
   tell_release(barrier);
   thread.state = State::at_barrier;
   thread.file = file;
@@ -272,7 +276,7 @@ uint64_t Worker::warp_collective(uint32_t mask, Collective kind, uint64_t value,
   if (((mask >> thread.rank % kWarp) & 1) == 0)
     fail("warp collective: the calling lane is not in its own mask");
   const unsigned leader = base + static_cast<unsigned>(std::countr_zero(mask));
-  char* const barrier = barriers_ + kBarrierSpacing * (leader + 1) + thread.parity;
+  void* const barrier = barrier_address(kBarrierSpacing * (leader + 1) + thread.parity);
   // A shuffle orders no memory, so TSan is told of __syncwarp only.
   if (kind == Collective::sync) tell_release(barrier);
   thread.kind = kind;

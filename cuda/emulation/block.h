@@ -79,6 +79,7 @@ class Worker {
   void wait_here(Thread& thread);
   void make_ready(Thread& thread);
   void open_barrier();
+  void* barrier_address(unsigned offset) const;  // null without TSan
   void finish_collective(Thread& last, unsigned base);
   uint64_t random();
 
@@ -104,8 +105,8 @@ class Worker {
   uint64_t random_state_ = 1, block_number_ = 0;
   void* shared_[kMaxShared] = {};
   uint64_t shared_block_[kMaxShared] = {};  // the block that the memory was last cleared for
-  std::size_t dynamic_bytes_ = 0;
-  char* barriers_ = nullptr;  // addresses that stand for barriers, for TSan
+  [[maybe_unused]] std::size_t dynamic_bytes_ = 0;  // of shape_.shared; not with TSan
+  char* barriers_ = nullptr;                        // addresses that stand for barriers, for TSan
 };
 
 extern thread_local Worker* this_worker;

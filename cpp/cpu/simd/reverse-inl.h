@@ -144,7 +144,6 @@ struct ChunkReverse {
       const R by_message = negative_product(part.form, part.transposed, later(p), work(1));
       R sum = row(filtered(p));
       fill(sum, [](int) { return Vec<T>{}; });
-      const auto add = [](Vec<T> x, Vec<T> y) { return x + y; };
       Vec<T> of_reversed[kLanes<T>], of_forward[kLanes<T>];
       for (int k = 0; k < corners; ++k) {
         const Vec<T> w = broadcast(weight[k]);
@@ -165,8 +164,8 @@ struct ChunkReverse {
             of_reversed[rest] = Vec<T>{};
             of_forward[rest] = Vec<T>{};
           }
-          store_unaligned(products.of_reversed + k - lane, fold_tile(of_reversed, add));
-          store_unaligned(products.of_forward + k - lane, fold_tile(of_forward, add));
+          store_unaligned(products.of_reversed + k - lane, fold_tile(of_reversed, Sum{}));
+          store_unaligned(products.of_forward + k - lane, fold_tile(of_forward, Sum{}));
         }
       }
       if (part.grad_self != nullptr) {

@@ -64,8 +64,8 @@ class MeanField final : public Field<T> {
  public:
   // One compatibility for each kernel of the model. `keeps_marginals`: they can be stored
   // after every update, not after the last one only; if they are not, labels that are likely
-  // nowhere may get no messages, maths §2. `returns_scores`: `finish` stores what
-  // the last softmax would be taken of, and may read the unary again unless that may change.
+  // nowhere may get no messages, maths §2. `returns_scores`: `finish` stores what the last softmax
+  // would be taken of, and may read the unary again unless that may change.
   MeanField(std::shared_ptr<const CrfModel<T>> model,
             const std::vector<Compatibility<T>>& compatibility, NodeView<const T> unary,
             bool keeps_marginals, bool returns_scores, bool unary_may_change);
@@ -93,6 +93,7 @@ class MeanField final : public Field<T> {
 
  private:
   void prepare_updates(const std::vector<Compatibility<T>>& compatibility);
+  std::vector<int32_t> label_order() const;  // of rows; empty: as the caller has them
   void make_vertices();
   void follow_labels();
   void start_with_all_labels();
