@@ -18,6 +18,8 @@ namespace densefield {
 namespace cpu {
 namespace {
 
+constexpr int64_t kCoreCache = int64_t{1} << 19;  // bytes that a core keeps to itself, at least
+
 // out[i] = body(i) for every i, in parallel.
 template <typename Body>
 void for_elements(int64_t count, Body body) {
@@ -79,6 +81,19 @@ class CpuBackend final : public Backend<T> {
   }
   void blur(const Lattice<T>& lattice, bool reverse, VertexRows<T>& vertices) const override {
     cpu::blur(as_cpu(lattice), reverse, as_cpu(vertices));
+  }
+  void blur_messages(std::span<const LatticeKernel<T>> kernels,
+                     std::span<const std::unique_ptr<VertexRows<T>>> vertices) const override {
+    const auto count = static_cast<int64_t>(kernels.size());
+    const bool are_small = std::all_of(vertices.begin(), vertices.end(), [](const auto& rows) {
+      return as_cpu(*rows).slots.num_bytes() <= kCoreCache;
+    });
+    if (!are_small || num_threads() > count) return Backend<T>::blur_messages(kernels, vertices);
+    // A kernel for each thread: shared by two cores, such rows would go to and fro at every step.
+    parallel_for(count, [&](int64_t m, int) {
+      const auto index = static_cast<size_t>(m);
+      blur(*kernels[index].lattice, false, *vertices[index]);
+    });
   }
   void slice(const Lattice<T>& lattice, const VertexRows<T>& vertices, const T* post, T scale,
              T* rows) const override {

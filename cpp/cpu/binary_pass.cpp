@@ -2,6 +2,7 @@
 // simd/binary-inl.h.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "densefield/threads.h"
@@ -10,6 +11,15 @@
 
 namespace densefield::cpu {
 namespace {
+
+// Calls body(stride); a stride of 1 is a constant to the compiler, which then uses vectors.
+template <typename Body>
+void with_stride(int64_t stride, Body body) {
+  if (stride == 1)
+    body(std::integral_constant<int64_t, 1>{});
+  else
+    body(stride);
+}
 
 // What one worker needs, for the largest block.
 template <typename T>
@@ -87,12 +97,13 @@ struct BinaryBlockPass {
   }
 
   void store(const CpuLayout& layout, const Block& block, const T* values, int64_t label) const {
-    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
-      const Run& run = layout.run(r);
-      T* to = &pass.result->at(label, run.node);
-      for (int64_t i = 0; i < run.length; ++i) to[i * pass.result->node_stride] = values[i];
-      values += run.length;
-    }
+    with_stride(pass.result->node_stride, [&](auto stride) {
+      for (int64_t r = block.run_begin; r < block.run_end; ++r) {
+        const Run& run = layout.run(r);
+        T* to = &pass.result->at(label, run.node);
+        for (int64_t i = 0; i < run.length; ++i) to[i * stride] = *values++;
+      }
+    });
   }
 };
 
@@ -103,13 +114,14 @@ void binary_score(const CpuLayout& layout, NodeView<const T> unary, T* score) {
   parallel_for(layout.num_blocks(), [&](int64_t index, int) {
     const Block& block = layout.blocks()[static_cast<size_t>(index)];
     T* to = score + block.begin;
-    for (int64_t r = block.run_begin; r < block.run_end; ++r) {
-      const Run& run = layout.run(r);
-      const T* label_0 = &unary.at(0, run.node);
-      const T* label_1 = &unary.at(1, run.node);
-      for (int64_t i = 0; i < run.length; ++i)
-        *to++ = label_0[i * unary.node_stride] - label_1[i * unary.node_stride];
-    }
+    with_stride(unary.node_stride, [&](auto stride) {
+      for (int64_t r = block.run_begin; r < block.run_end; ++r) {
+        const Run& run = layout.run(r);
+        const T* label_0 = &unary.at(0, run.node);
+        const T* label_1 = &unary.at(1, run.node);
+        for (int64_t i = 0; i < run.length; ++i) *to++ = label_0[i * stride] - label_1[i * stride];
+      }
+    });
   });
 }
 

@@ -58,8 +58,7 @@ void BinaryField<T>::subtract_base(const LatticeKernel<T>& kernel, VertexRows<T>
 
 template <typename T>
 void BinaryField<T>::blur_messages() {
-  for (size_t m = 0; m < vertices_.size(); ++m)
-    model_->backend().blur(*model_->kernels()[m].lattice, false, *vertices_[m]);
+  model_->backend().blur_messages(model_->kernels(), vertices_);
 }
 
 template <typename T>

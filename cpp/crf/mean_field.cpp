@@ -146,8 +146,7 @@ void MeanField<T>::blur_messages() {
 
 template <typename T>
 void MeanField<T>::blur_vertices() {
-  for (size_t m = 0; m < vertices_.size(); ++m)
-    model_->backend().blur(*model_->kernels()[m].lattice, false, *vertices_[m]);
+  model_->backend().blur_messages(model_->kernels(), vertices_);
 }
 
 template <typename T>

@@ -119,6 +119,11 @@ class Backend {
   virtual void splat(const Lattice<T>&, const T* rows, const T* pre, VertexRows<T>&) const = 0;
   // vertices = B vertices, or B^T with the directions in reverse order.
   virtual void blur(const Lattice<T>&, bool reverse, VertexRows<T>&) const = 0;
+  // The same for every kernel of an update, B not transposed; kernels do not wait for each other.
+  virtual void blur_messages(std::span<const LatticeKernel<T>> kernels,
+                             std::span<const std::unique_ptr<VertexRows<T>>> vertices) const {
+    for (size_t m = 0; m < kernels.size(); ++m) blur(*kernels[m].lattice, false, *vertices[m]);
+  }
   // rows = scale * diag(post) S vertices; post may be nullptr.
   virtual void slice(const Lattice<T>&, const VertexRows<T>&, const T* post, T scale,
                      T* rows) const = 0;
