@@ -30,3 +30,4 @@ endfunction()
 
 df_add_core_test(test_label_pruning)
 df_add_core_test(test_lattice_tables)
+df_add_core_test(test_update_allocations)

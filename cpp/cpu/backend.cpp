@@ -8,6 +8,7 @@
 #include "build.h"
 #include "densefield/threads.h"
 #include "grid_kernel.h"
+#include "pass_scratch.h"
 #include "reverse_steps.h"
 #include "steps.h"
 #include "vertex_tasks.h"
@@ -123,6 +124,10 @@ class CpuBackend final : public Backend<T> {
   }
 
   const LabelPruner<T>* label_pruner() const override { return &cpu::label_pruner<T>(); }
+  std::unique_ptr<UpdateScratch<T>> make_update_scratch(const NodeLayout&, int64_t, size_t,
+                                                        bool) const override {
+    return std::make_unique<PassScratch<T>>();
+  }
   T mean_field_pass(const MeanFieldPass<T>& pass) const override {
     return cpu::mean_field_pass(pass);
   }
@@ -146,6 +151,10 @@ class CpuBackend final : public Backend<T> {
   T window_pass(const WindowPass<T>& pass) const override { return cpu::window_pass(pass); }
   bool uses_nodes() const override { return true; }
 
+  std::unique_ptr<UpdateScratch<T>> make_reverse_scratch(
+      const NodeLayout&, int64_t, std::span<const ReverseKernel<T>>) const override {
+    return std::make_unique<ReverseScratch<T>>();
+  }
   void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) const override {
     cpu::mean_field_reverse_pass(pass);
   }

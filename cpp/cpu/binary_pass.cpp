@@ -1,11 +1,11 @@
 // The fused update of a field with two labels, block by block; the arithmetic is
 // simd/binary-inl.h.
 #include <algorithm>
-#include <cstring>
+#include <span>
 #include <type_traits>
-#include <vector>
 
 #include "densefield/threads.h"
+#include "pass_scratch.h"
 #include "simd/kernels.h"
 #include "steps.h"
 
@@ -21,20 +21,24 @@ void with_stride(int64_t stride, Body body) {
     body(stride);
 }
 
-// What one worker needs, for the largest block.
 template <typename T>
-struct BinaryScratch {
-  std::vector<simd::BinaryPart<T>> parts;
-  std::vector<simd::GridBlock<T>> grids;
-  std::vector<T> vertices;  // copies of the block's slots
-  std::vector<T> marginal_0, marginal_1;
-};
+using BinaryWorker = WorkerScratch<T, simd::BinaryPart<T>>;
 
 template <typename T>
 struct BinaryBlockPass {
   const BinaryPass<T>& pass;
 
-  void run(int64_t index, BinaryScratch<T>& scratch) const {
+  void prepare(std::span<BinaryWorker<T>> workers) const {
+    const CpuLayout& layout = as_cpu(*pass.layout);
+    const int64_t num_slots = most_slots<T>(
+        layout, pass.kernels, [](const LatticeKernel<T>& kernel) { return kernel.lattice.get(); });
+    for (BinaryWorker<T>& worker : workers) {
+      grown(worker.vertices, num_slots);
+      if (pass.result != nullptr) grown(worker.marginals, 2 * layout.most_points());
+    }
+  }
+
+  void run(int64_t index, BinaryWorker<T>& scratch) const {
     const CpuLayout& layout = as_cpu(*pass.layout);
     const Block& block = layout.blocks()[static_cast<size_t>(index)];
     const int64_t count = block.end - block.begin;
@@ -46,27 +50,18 @@ struct BinaryBlockPass {
                               nullptr,
                               nullptr};
     if (pass.result != nullptr) {
-      scratch.marginal_0.resize(static_cast<size_t>(count));
-      scratch.marginal_1.resize(static_cast<size_t>(count));
-      work.marginal_0 = scratch.marginal_0.data();
-      work.marginal_1 = scratch.marginal_1.data();
+      work.marginal_0 = scratch.marginals.data();
+      work.marginal_1 = work.marginal_0 + count;
     }
     simd::kernels<T>().binary_pass(work);
     if (pass.result != nullptr) {
-      store(layout, block, scratch.marginal_0.data(), 0);
-      store(layout, block, scratch.marginal_1.data(), 1);
+      store(layout, block, work.marginal_0, 0);
+      store(layout, block, work.marginal_1, 1);
     }
   }
 
  private:
-  void place_parts(int64_t index, const Block& block, BinaryScratch<T>& scratch) const {
-    scratch.parts.assign(pass.kernels.size(), {});
-    scratch.grids.resize(pass.kernels.size());
-    size_t num_copied = 0;
-    for (const auto& kernel : pass.kernels)
-      if (!as_cpu(*kernel.lattice).grid)
-        num_copied += static_cast<size_t>(as_cpu(*kernel.lattice).slots_of_block(index));
-    scratch.vertices.resize(num_copied);
+  void place_parts(int64_t index, const Block& block, BinaryWorker<T>& scratch) const {
     T* vertices = scratch.vertices.data();
     for (size_t m = 0; m < pass.kernels.size(); ++m) {
       const LatticeKernel<T>& kernel = pass.kernels[m];
@@ -74,7 +69,7 @@ struct BinaryBlockPass {
       CpuVertexRows<T>& rows = as_cpu(*pass.vertices[m]);
       T* slots = rows.slots.data() + lattice.slot_begin[static_cast<size_t>(index)];
       const auto num_slots = static_cast<size_t>(lattice.slots_of_block(index));
-      simd::BinaryPart<T>& part = scratch.parts[m];
+      simd::BinaryPart<T>& part = scratch.parts[m] = {};
       part.pre = kernel.pre.data() + block.begin;
       part.post = kernel.post.data() + block.begin;
       part.coupling = pass.coupling[m];
@@ -129,10 +124,12 @@ template <typename T>
 void binary_pass(const BinaryPass<T>& pass) {
   const int64_t num_blocks = as_cpu(*pass.layout).num_blocks();
   const BinaryBlockPass<T> body{pass};
+  auto& scratch = static_cast<PassScratch<T>&>(*pass.scratch);
   const int num_workers = static_cast<int>(std::min<int64_t>(num_threads(), num_blocks));
-  std::vector<BinaryScratch<T>> scratch(static_cast<size_t>(num_workers));
+  const auto workers = scratch.binary_workers.get(num_workers, pass.kernels.size());
+  body.prepare(workers);
   parallel_for(num_blocks, num_workers, [&](int64_t index, int worker) {
-    body.run(index, scratch[static_cast<size_t>(worker)]);
+    body.run(index, workers[static_cast<size_t>(worker)]);
   });
   if (pass.splats)
     for (size_t m = 0; m < pass.kernels.size(); ++m)

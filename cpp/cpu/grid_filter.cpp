@@ -6,6 +6,7 @@
 
 #include "densefield/threads.h"
 #include "prefetch.h"
+#include "scratch.h"
 #include "steps.h"
 
 namespace densefield::cpu {
@@ -28,13 +29,9 @@ simd::GridBlock<T> grid_block(const CpuLattice<T>& lattice, int64_t index) {
 
 namespace {
 
-template <typename T>
-std::vector<Buffer<T>> line_per_worker(int num_workers, int64_t num_elements) {
-  std::vector<Buffer<T>> lines;
-  for (int worker = 0; worker < num_workers; ++worker)
-    lines.emplace_back(host_memory(), num_elements);
-  return lines;
-}
+// Tags of thread_scratch.
+struct Line;
+struct Neighbours;
 
 // Nodes of a line that are summed and filtered at a time: with 24 channels they and their
 // neighbours stay in the first-level cache.
@@ -52,18 +49,19 @@ class LineFilter {
       : lattice_(lattice), axis_(lattice.grid->last_axis()), tap_(tap), rows_(rows) {}
 
   int64_t num_segments() const { return (axis_.num_nodes + kSegment - 1) / kSegment; }
-  int64_t scratch_size() const { return (kSegment + 2 * axis_.reach()) * rows_.stride; }
 
   // Segment `segment` of the line that starts at node first.
-  void run(int64_t first, int64_t segment, T* scratch) const {
+  void run(int64_t first, int64_t segment) const {
     const int64_t begin = segment * kSegment, end = std::min(begin + kSegment, axis_.num_nodes);
     const int64_t low = begin - axis_.reach(), high = end + axis_.reach();
-    std::memset(scratch, 0, static_cast<size_t>((high - low) * rows_.stride) * sizeof(T));
-    sum_boxes(first / axis_.num_nodes, low, high, scratch);
-    std::vector<const T*> line;
-    for (int64_t r = 0; r <= 2 * axis_.reach(); ++r) line.push_back(scratch + r * rows_.stride);
-    simd::kernels<T>().filter_line(line.data(), tap_.data(), axis_.reach(),
-                                   (end - begin) * rows_.stride,
+    const int64_t num_elements = (high - low) * rows_.stride;
+    T* sums = thread_scratch<T, Line>(num_elements);
+    std::fill_n(sums, num_elements, T(0));
+    sum_boxes(first / axis_.num_nodes, low, high, sums);
+    const int64_t num_taps = 2 * axis_.reach() + 1;
+    const T** line = thread_scratch<const T*, Neighbours>(num_taps);
+    for (int64_t r = 0; r < num_taps; ++r) line[r] = sums + r * rows_.stride;
+    simd::kernels<T>().filter_line(line, tap_.data(), axis_.reach(), (end - begin) * rows_.stride,
                                    rows_.nodes.data() + (first + begin) * rows_.stride);
   }
 
@@ -121,11 +119,8 @@ void filter_last_axis(const CpuLattice<T>& lattice, const std::vector<T>& tap,
   const LineFilter<T> filter(lattice, tap, rows);
   const int64_t num_nodes = lattice.grid->last_axis().num_nodes;
   const int64_t num_tasks = lattice.vertex_count / num_nodes * filter.num_segments();
-  const int num_workers = static_cast<int>(std::min<int64_t>(num_threads(), num_tasks));
-  auto scratch = line_per_worker<T>(num_workers, filter.scratch_size());
-  parallel_for(num_tasks, num_workers, [&](int64_t task, int worker) {
-    filter.run(task / filter.num_segments() * num_nodes, task % filter.num_segments(),
-               scratch[static_cast<size_t>(worker)].data());
+  parallel_for(num_tasks, [&](int64_t task, int) {
+    filter.run(task / filter.num_segments() * num_nodes, task % filter.num_segments());
   });
 }
 
@@ -142,19 +137,18 @@ void filter_axis(const GridAxis<T>& axis, const std::vector<T>& tap, int64_t pit
     const int64_t first = task / num_chunks / num_ranges * slab + chunk * kChunk;
     const int64_t count = std::min(kChunk, pitch - chunk * kChunk);
     const int64_t end = std::min((range + 1) * kNodesPerTask, axis.num_nodes);
-    std::vector<const T*> line(static_cast<size_t>(2 * axis.reach() + 1));
+    const T** line = thread_scratch<const T*, Neighbours>(2 * axis.reach() + 1);
     for (int64_t node = range * kNodesPerTask; node < end; ++node) {
       for (int64_t r = -axis.reach(); r <= axis.reach(); ++r) {
         const bool is_inside = node + r >= 0 && node + r < axis.num_nodes;
-        line[static_cast<size_t>(r + axis.reach())] =
-            is_inside ? from + first + (node + r) * pitch : kOutside;
+        line[r + axis.reach()] = is_inside ? from + first + (node + r) * pitch : kOutside;
       }
       // What the next node reads and writes for the first time.
       if (node + axis.reach() + 1 < axis.num_nodes) {
         prefetch_values<Use::read>(from + first + (node + axis.reach() + 1) * pitch, count);
         prefetch_values<Use::write>(to + first + (node + 1) * pitch, count);
       }
-      simd::kernels<T>().filter_line(line.data(), tap.data(), axis.reach(), count,
+      simd::kernels<T>().filter_line(line, tap.data(), axis.reach(), count,
                                      to + first + node * pitch);
     }
   });
@@ -164,17 +158,14 @@ void filter_axis(const GridAxis<T>& axis, const std::vector<T>& tap, int64_t pit
 
 template <typename T>
 void splat_grid(const CpuLattice<T>& lattice, const T* rows, const T* pre, CpuVertexRows<T>& out) {
-  const int64_t num_blocks = lattice.layout->num_blocks();
-  const int num_workers = static_cast<int>(std::min<int64_t>(num_threads(), num_blocks));
-  auto line = line_per_worker<T>(num_workers, simd::kLineRows * out.stride);
-  parallel_for(num_blocks, num_workers, [&](int64_t index, int worker) {
+  parallel_for(lattice.layout->num_blocks(), [&](int64_t index, int) {
     const int64_t first = lattice.layout->blocks()[static_cast<size_t>(index)].begin;
     T* box = out.slots.data() + lattice.slot_begin[static_cast<size_t>(index)] * out.stride;
     std::memset(box, 0,
                 static_cast<size_t>(lattice.slots_of_block(index) * out.stride) * sizeof(T));
     simd::kernels<T>().grid_splat(grid_block(lattice, index), rows + first * out.stride,
                                   pre != nullptr ? pre + first : nullptr, box, out.stride,
-                                  line[static_cast<size_t>(worker)].data());
+                                  thread_scratch<T, Line>(simd::kLineRows * out.stride));
   });
 }
 
@@ -205,14 +196,12 @@ void filter_grid(const CpuLattice<T>& lattice, CpuVertexRows<T>& rows, size_t de
 template <typename T>
 void slice_grid(const CpuLattice<T>& lattice, const CpuVertexRows<T>& from, const T* post, T scale,
                 T* rows) {
-  const int64_t num_blocks = lattice.layout->num_blocks();
-  const int num_workers = static_cast<int>(std::min<int64_t>(num_threads(), num_blocks));
-  auto line = line_per_worker<T>(num_workers, simd::kLineRows * from.stride);
-  parallel_for(num_blocks, num_workers, [&](int64_t index, int worker) {
+  parallel_for(lattice.layout->num_blocks(), [&](int64_t index, int) {
     const int64_t first = lattice.layout->blocks()[static_cast<size_t>(index)].begin;
-    simd::kernels<T>().grid_slice(
-        grid_block(lattice, index), from.nodes.data(), post != nullptr ? post + first : nullptr,
-        scale, rows + first * from.stride, from.stride, line[static_cast<size_t>(worker)].data());
+    simd::kernels<T>().grid_slice(grid_block(lattice, index), from.nodes.data(),
+                                  post != nullptr ? post + first : nullptr, scale,
+                                  rows + first * from.stride, from.stride,
+                                  thread_scratch<T, Line>(simd::kLineRows * from.stride));
   });
 }
 

@@ -106,6 +106,7 @@ void CpuLayout::add_block(const std::vector<int64_t>& low, const std::vector<int
   } while (next_box(corner, low, high, tile));
   block.run_end = static_cast<int64_t>(runs_.size());
   blocks_.push_back(block);
+  most_points_ = std::max(most_points_, block.end - block.begin);
 }
 
 }  // namespace densefield::cpu

@@ -34,6 +34,7 @@ class CpuLayout final : public NodeLayout {
   const Grid& grid() const { return grid_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int64_t num_blocks() const { return static_cast<int64_t>(blocks_.size()); }
+  int64_t most_points() const { return most_points_; }  // of a block
   // Extent of a whole block: the blocks cut every axis into intervals of this length.
   const std::vector<int64_t>& block_extent() const { return block_extent_; }
   const Run& run(int64_t index) const { return runs_[static_cast<size_t>(index)]; }
@@ -43,7 +44,7 @@ class CpuLayout final : public NodeLayout {
   void add_block(const std::vector<int64_t>& low, const std::vector<int64_t>& high);
 
   Grid grid_;
-  int64_t num_nodes_;
+  int64_t num_nodes_, most_points_ = 0;
   std::vector<int64_t> block_extent_;
   std::vector<Block> blocks_;
   std::vector<Run> runs_;

@@ -1,67 +1,30 @@
 // The fused update of mean field, block by block; the arithmetic is simd/pass-inl.h.
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "block_unary.h"
 #include "densefield/threads.h"
-#include "reverse_steps.h"
+#include "pass_scratch.h"
 #include "simd/kernels.h"
 #include "steps.h"
 
 namespace densefield::cpu {
 namespace {
 
-// What one worker needs, for the largest block. It lives as long as the pass: memory this
-// size comes from the backend's cache.
 template <typename T>
-struct PassScratch {
-  PassScratch(const MeanFieldPass<T>& pass, int64_t stride, int64_t node_stride)
-      : parts(pass.kernels.size()),
-        grids(pass.kernels.size()),
-        rows(host_memory(), simd::kPassScratchRows * stride) {
-    const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
-    // Rows behind a chunk's last point are computed too, and must not slow that down.
-    std::fill_n(rows.data(), rows.size(), T(0));
-    int64_t most_slots = 0, most_points = 0;
-    for (int64_t index = 0; index < layout.num_blocks(); ++index) {
-      int64_t num_slots = 0;
-      for (const auto& kernel : pass.kernels)
-        if (!as_cpu(*kernel.lattice).grid)
-          num_slots += as_cpu(*kernel.lattice).slots_of_block(index);
-      const Block& block = layout.blocks()[static_cast<size_t>(index)];
-      most_slots = std::max(most_slots, num_slots);
-      most_points = std::max(most_points, block.end - block.begin);
-    }
-    if (pass.has_messages) vertices = Buffer<T>(host_memory(), most_slots * stride);
-    if (pass.unary == nullptr) unary = Buffer<T>(host_memory(), simd::kPassChunk * node_stride);
-    if (pass.result != nullptr && pass.marginals == nullptr)
-      marginals = Buffer<T>(host_memory(), most_points * node_stride);
-    if (pass.labels != nullptr && pass.labels->share != nullptr) {
-      share = Buffer<T>(host_memory(), stride);
-      std::fill_n(share.data(), stride, T(0));
-    }
-  }
-
-  std::vector<simd::PassKernel<T>> parts;
-  std::vector<simd::GridBlock<T>> grids;
-  Buffer<T> vertices;   // copies of the block's slots
-  Buffer<T> marginals;  // on the way to the caller's array
-  Buffer<T> unary;      // on the way from there
-  Buffer<T> rows;
-  Buffer<T> share;  // as PassPruning has it, if it is asked for
-};
+using PassWorker = WorkerScratch<T, simd::PassKernel<T>>;
 
 template <typename T>
-void collect_shares(const std::vector<PassScratch<T>>& scratch, int64_t stride,
-                    std::vector<T>& share) {
+void collect_shares(std::span<const PassWorker<T>> workers, int64_t stride, std::vector<T>& share) {
   const int64_t lanes = padded_stride<T>(1);
   share.assign(static_cast<size_t>(stride / lanes), T(0));
-  for (const PassScratch<T>& worker : scratch)
+  for (const PassWorker<T>& worker : workers)
     for (int64_t c = 0; c < stride; ++c) {
       T& largest = share[static_cast<size_t>(c / lanes)];
-      // Written so that NaN wins, as where it comes from.
-      largest = worker.share[c] <= largest ? largest : worker.share[c];
+      // Written so that NaN wins, as where it comes from, and stays.
+      if (largest == largest && !(worker.share[c] <= largest)) largest = worker.share[c];
     }
 }
 
@@ -71,9 +34,26 @@ struct BlockPass {
   const int64_t stride;       // of vertices and scores
   const int64_t node_stride;  // of nodes
 
+  void prepare(std::span<PassWorker<T>> workers) const {
+    const CpuLayout& layout = as_cpu(*pass.layout);
+    const int64_t num_slots = most_slots<T>(
+        layout, pass.kernels, [](const LatticeKernel<T>& kernel) { return kernel.lattice.get(); });
+    for (PassWorker<T>& worker : workers) {
+      grown(worker.vertices, num_slots * stride);
+      if (pass.unary == nullptr) grown(worker.unary, simd::kPassChunk * node_stride);
+      if (pass.result != nullptr && pass.marginals == nullptr)
+        grown(worker.marginals, layout.most_points() * node_stride);
+      // Rows behind a chunk's last point are computed too, and must not slow that down.
+      const int64_t num_elements = simd::kPassScratchRows * stride;
+      std::fill_n(grown(worker.rows, num_elements), num_elements, T(0));
+      if (pass.labels != nullptr && pass.labels->share != nullptr)
+        std::fill_n(grown(worker.share, stride), stride, T(0));
+    }
+  }
+
   // The largest change of a marginal in the block, if it is asked for.
-  T run(int64_t index, PassScratch<T>& scratch) const {
-    const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
+  T run(int64_t index, PassWorker<T>& scratch) const {
+    const CpuLayout& layout = as_cpu(*pass.layout);
     const Block& block = layout.blocks()[static_cast<size_t>(index)];
     T* vertices = scratch.vertices.data();
     for (size_t m = 0; m < pass.kernels.size(); ++m) {
@@ -160,22 +140,24 @@ struct BlockPass {
 
 template <typename T>
 T mean_field_pass(const MeanFieldPass<T>& pass) {
-  const CpuLayout& layout = static_cast<const CpuLayout&>(*pass.layout);
+  const CpuLayout& layout = as_cpu(*pass.layout);
   const int64_t num_active = pass.labels != nullptr ? pass.labels->num_active : pass.num_labels;
   const BlockPass<T> body{pass, padded_stride<T>(num_active), padded_stride<T>(pass.num_labels)};
-  std::vector<T> change(static_cast<size_t>(layout.num_blocks()), T(0));
+  auto& scratch = static_cast<PassScratch<T>&>(*pass.scratch);
   const auto num_workers = static_cast<int>(std::min<int64_t>(num_threads(), layout.num_blocks()));
-  std::vector<PassScratch<T>> scratch;
-  for (int worker = 0; worker < num_workers; ++worker)
-    scratch.emplace_back(pass, body.stride, body.node_stride);
+  const std::span<PassWorker<T>> workers = scratch.workers.get(num_workers, pass.kernels.size());
+  body.prepare(workers);
+  scratch.change.assign(static_cast<size_t>(layout.num_blocks()), T(0));
   parallel_for(layout.num_blocks(), num_workers, [&](int64_t index, int worker) {
-    change[static_cast<size_t>(index)] = body.run(index, scratch[static_cast<size_t>(worker)]);
+    scratch.change[static_cast<size_t>(index)] =
+        body.run(index, workers[static_cast<size_t>(worker)]);
   });
   if (pass.labels != nullptr && pass.labels->share != nullptr)
-    collect_shares(scratch, body.stride, *pass.labels->share);
+    collect_shares<T>(workers, body.stride, *pass.labels->share);
   if (pass.splats)
     for (size_t m = 0; m < pass.kernels.size(); ++m)
       sum_slots(as_cpu(*pass.kernels[m].lattice), as_cpu(*pass.vertices[m]));
+  const std::vector<T>& change = scratch.change;
   return change.empty() ? T(0) : *std::max_element(change.begin(), change.end());
 }
 

@@ -1,9 +1,11 @@
 // One update of mean field backwards, block by block; the arithmetic is simd/reverse-inl.h.
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "densefield/threads.h"
+#include "pass_scratch.h"
 #include "reverse_steps.h"
 #include "simd/reverse_kernels.h"
 #include "steps.h"
@@ -13,28 +15,7 @@ namespace densefield::cpu {
 namespace {
 
 template <typename T>
-struct ReverseScratch {
-  explicit ReverseScratch(const MeanFieldReversePass<T>& pass, int64_t stride)
-      : parts(pass.kernels.size()),
-        grids(pass.kernels.size()),
-        rows(host_memory(), simd::kReverseScratchRows * stride) {
-    const CpuLayout& layout = as_cpu(*pass.layout);
-    int64_t most_slots = 0;
-    for (int64_t index = 0; index < layout.num_blocks(); ++index) {
-      int64_t num_slots = 0;
-      for (const auto& part : pass.kernels)
-        if (!as_cpu(*part.kernel->lattice).grid)
-          num_slots += as_cpu(*part.kernel->lattice).slots_of_block(index);
-      most_slots = std::max(most_slots, num_slots);
-    }
-    if (pass.has_messages) vertices = Buffer<T>(host_memory(), most_slots * stride);
-  }
-
-  std::vector<simd::ReversePart<T>> parts;
-  std::vector<simd::GridBlock<T>> grids;
-  Buffer<T> vertices;  // copies of the block's slots
-  Buffer<T> rows;
-};
+using ReverseWorker = WorkerScratch<T, simd::ReversePart<T>>;
 
 template <typename T>
 class BlockReverse {
@@ -47,8 +28,18 @@ class BlockReverse {
   // Elements of all kernels' compatibility gradients, one behind the other.
   size_t sums_size() const { return sums_size_; }
 
+  void prepare(std::span<ReverseWorker<T>> workers) const {
+    const int64_t num_slots =
+        most_slots<T>(as_cpu(*pass_.layout), pass_.kernels,
+                      [](const ReverseKernel<T>& part) { return part.kernel->lattice.get(); });
+    for (ReverseWorker<T>& worker : workers) {
+      grown(worker.vertices, num_slots * stride_);
+      grown(worker.rows, simd::kReverseScratchRows * stride_);
+    }
+  }
+
   // `sums` is zero before, and holds the block's part of the compatibility gradients after.
-  void run(int64_t index, ReverseScratch<T>& scratch, double* sums) const {
+  void run(int64_t index, ReverseWorker<T>& scratch, double* sums) const {
     const Block& block = as_cpu(*pass_.layout).blocks()[static_cast<size_t>(index)];
     T* vertices = scratch.vertices.data();
     for (size_t m = 0; m < pass_.kernels.size(); ++m) {
@@ -130,14 +121,14 @@ template <typename T>
 void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) {
   const CpuLayout& layout = as_cpu(*pass.layout);
   const BlockReverse<T> body(pass, padded_stride<T>(pass.num_labels));
+  auto& scratch = static_cast<ReverseScratch<T>&>(*pass.scratch);
   const auto num_workers = static_cast<int>(std::min<int64_t>(num_threads(), layout.num_blocks()));
-  std::vector<ReverseScratch<T>> scratch;
-  for (int worker = 0; worker < num_workers; ++worker)
-    scratch.emplace_back(pass, padded_stride<T>(pass.num_labels));
+  const std::span<ReverseWorker<T>> workers = scratch.workers.get(num_workers, pass.kernels.size());
+  body.prepare(workers);
   // Blocks have sums of their own, added in the order of the blocks; so many at a time, or a
   // large image with a large matrix would need more memory for them than for its marginals.
   constexpr int64_t kBlocksAtOnce = 64;
-  std::vector<double> sums;
+  std::vector<double>& sums = scratch.sums;
   for (int64_t begin = 0; begin < layout.num_blocks(); begin += kBlocksAtOnce) {
     const int64_t count = std::min(kBlocksAtOnce, layout.num_blocks() - begin);
     sums.assign(static_cast<size_t>(count) * body.sums_size(), 0.0);
@@ -145,7 +136,7 @@ void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) {
       return sums.data() + static_cast<size_t>(i) * body.sums_size();
     };
     parallel_for(count, num_workers, [&](int64_t i, int worker) {
-      body.run(begin + i, scratch[static_cast<size_t>(worker)], sums_of(i));
+      body.run(begin + i, workers[static_cast<size_t>(worker)], sums_of(i));
     });
     for (int64_t i = 0; i < count; ++i) body.add_sums(sums_of(i));
   }
