@@ -1,5 +1,5 @@
 // The fused update of a field with two labels, block by block; the arithmetic is
-// simd/binary-inl.h.
+// simd/two_labels-inl.h.
 #include <algorithm>
 #include <span>
 #include <type_traits>

@@ -38,7 +38,7 @@ namespace {
 using namespace densefield;
 
 // Small enough for buffers that the library's own store of memory does not keep.
-constexpr int64_t kHeight = 40, kWidth = 50, kNodes = kHeight * kWidth;
+constexpr int64_t kHeight = 20, kWidth = 30, kNodes = kHeight * kWidth;
 
 // A kernel on a lattice, of position and one value, and one on the grid.
 template <typename T>
@@ -71,7 +71,7 @@ template <typename T>
 void test_updates() {
   std::vector<T> value;
   const auto model = make_model(value);
-  for (const int64_t num_labels : {2, 3, 9, 40})
+  for (const int64_t num_labels : {2, 3, 9, 17})
     for (const bool keeps_marginals : {false, true}) {
       // The first inference of this kind grows what the thread keeps for all that follow.
       const int64_t first = allocations_of_updates(model, num_labels, keeps_marginals);
