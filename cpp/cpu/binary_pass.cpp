@@ -30,8 +30,7 @@ struct BinaryBlockPass {
 
   void prepare(std::span<BinaryWorker<T>> workers) const {
     const CpuLayout& layout = as_cpu(*pass.layout);
-    const int64_t num_slots = most_slots<T>(
-        layout, pass.kernels, [](const LatticeKernel<T>& kernel) { return kernel.lattice.get(); });
+    const int64_t num_slots = most_slots(layout, pass.kernels);
     for (BinaryWorker<T>& worker : workers) {
       grown(worker.vertices, num_slots);
       if (pass.result != nullptr) grown(worker.marginals, 2 * layout.most_points());
@@ -125,10 +124,9 @@ void binary_pass(const BinaryPass<T>& pass) {
   const int64_t num_blocks = as_cpu(*pass.layout).num_blocks();
   const BinaryBlockPass<T> body{pass};
   auto& scratch = static_cast<PassScratch<T>&>(*pass.scratch);
-  const int num_workers = static_cast<int>(std::min<int64_t>(num_threads(), num_blocks));
-  const auto workers = scratch.binary_workers.get(num_workers, pass.kernels.size());
+  const auto workers = scratch.binary_workers.get(num_blocks, pass.kernels.size());
   body.prepare(workers);
-  parallel_for(num_blocks, num_workers, [&](int64_t index, int worker) {
+  parallel_for(num_blocks, static_cast<int>(workers.size()), [&](int64_t index, int worker) {
     body.run(index, workers[static_cast<size_t>(worker)]);
   });
   if (pass.splats)

@@ -36,8 +36,7 @@ struct BlockPass {
 
   void prepare(std::span<PassWorker<T>> workers) const {
     const CpuLayout& layout = as_cpu(*pass.layout);
-    const int64_t num_slots = most_slots<T>(
-        layout, pass.kernels, [](const LatticeKernel<T>& kernel) { return kernel.lattice.get(); });
+    const int64_t num_slots = most_slots(layout, pass.kernels);
     for (PassWorker<T>& worker : workers) {
       grown(worker.vertices, num_slots * stride);
       if (pass.unary == nullptr) grown(worker.unary, simd::kPassChunk * node_stride);
@@ -144,8 +143,8 @@ T mean_field_pass(const MeanFieldPass<T>& pass) {
   const int64_t num_active = pass.labels != nullptr ? pass.labels->num_active : pass.num_labels;
   const BlockPass<T> body{pass, padded_stride<T>(num_active), padded_stride<T>(pass.num_labels)};
   auto& scratch = static_cast<PassScratch<T>&>(*pass.scratch);
-  const auto num_workers = static_cast<int>(std::min<int64_t>(num_threads(), layout.num_blocks()));
-  const std::span<PassWorker<T>> workers = scratch.workers.get(num_workers, pass.kernels.size());
+  const auto workers = scratch.workers.get(layout.num_blocks(), pass.kernels.size());
+  const auto num_workers = static_cast<int>(workers.size());
   body.prepare(workers);
   scratch.change.assign(static_cast<size_t>(layout.num_blocks()), T(0));
   parallel_for(layout.num_blocks(), num_workers, [&](int64_t index, int worker) {

@@ -6,19 +6,14 @@
 #include <span>
 #include <vector>
 
-#include "densefield/update_scratch.h"
+#include "densefield/backend.h"
+#include "densefield/threads.h"
 #include "lattice_tables.h"
+#include "scratch.h"
 #include "simd/kernels.h"
 #include "simd/reverse_kernels.h"
 
 namespace densefield::cpu {
-
-// At least `size` elements. They lose what they held if there were fewer.
-template <typename T>
-T* grown(Buffer<T>& buffer, int64_t size) {
-  if (buffer.size() < size) buffer = Buffer<T>(host_memory(), size);
-  return buffer.data();
-}
 
 // Of one worker, for the largest block; `Part` is what its pass keeps for each kernel.
 template <typename T, typename Part>
@@ -37,11 +32,12 @@ class Workers {
  public:
   using Worker = WorkerScratch<T, Part>;
 
-  // So many, each with room for the parts of so many kernels. More threads than before get
-  // theirs here.
-  std::span<Worker> get(int count, size_t num_kernels) {
-    if (workers_.size() < static_cast<size_t>(count)) workers_.resize(static_cast<size_t>(count));
-    const std::span<Worker> all(workers_.data(), static_cast<size_t>(count));
+  // One for each thread that a loop over so many blocks can use, with room for the parts of so
+  // many kernels. More threads than before get theirs here.
+  std::span<Worker> get(int64_t num_blocks, size_t num_kernels) {
+    const auto count = static_cast<size_t>(std::min<int64_t>(num_threads(), num_blocks));
+    if (workers_.size() < count) workers_.resize(count);
+    const std::span<Worker> all(workers_.data(), count);
     for (Worker& worker : all) {
       worker.parts.resize(num_kernels);
       worker.grids.resize(num_kernels);
@@ -68,16 +64,23 @@ struct ReverseScratch final : UpdateScratch<T> {
   std::vector<double> sums;
 };
 
-// Slots that a block has in all lattices together, at most; lattice_of(kernel) for each of them.
-template <typename T, typename Kernels, typename LatticeOf>
-int64_t most_slots(const CpuLayout& layout, const Kernels& kernels, LatticeOf lattice_of) {
+template <typename T>
+const CpuLattice<T>& lattice_of(const LatticeKernel<T>& kernel) {
+  return as_cpu(*kernel.lattice);
+}
+template <typename T>
+const CpuLattice<T>& lattice_of(const ReverseKernel<T>& part) {
+  return lattice_of(*part.kernel);
+}
+
+// Slots that a block has in the lattices of all kernels together, at most.
+template <typename Kernel>
+int64_t most_slots(const CpuLayout& layout, std::span<const Kernel> kernels) {
   int64_t most = 0;
   for (int64_t index = 0; index < layout.num_blocks(); ++index) {
     int64_t count = 0;
-    for (const auto& kernel : kernels) {
-      const CpuLattice<T>& lattice = as_cpu(*lattice_of(kernel));
-      if (!lattice.grid) count += lattice.slots_of_block(index);
-    }
+    for (const Kernel& kernel : kernels)
+      if (!lattice_of(kernel).grid) count += lattice_of(kernel).slots_of_block(index);
     most = std::max(most, count);
   }
   return most;

@@ -29,9 +29,7 @@ class BlockReverse {
   size_t sums_size() const { return sums_size_; }
 
   void prepare(std::span<ReverseWorker<T>> workers) const {
-    const int64_t num_slots =
-        most_slots<T>(as_cpu(*pass_.layout), pass_.kernels,
-                      [](const ReverseKernel<T>& part) { return part.kernel->lattice.get(); });
+    const int64_t num_slots = most_slots(as_cpu(*pass_.layout), pass_.kernels);
     for (ReverseWorker<T>& worker : workers) {
       grown(worker.vertices, num_slots * stride_);
       grown(worker.rows, simd::kReverseScratchRows * stride_);
@@ -122,8 +120,8 @@ void mean_field_reverse_pass(const MeanFieldReversePass<T>& pass) {
   const CpuLayout& layout = as_cpu(*pass.layout);
   const BlockReverse<T> body(pass, padded_stride<T>(pass.num_labels));
   auto& scratch = static_cast<ReverseScratch<T>&>(*pass.scratch);
-  const auto num_workers = static_cast<int>(std::min<int64_t>(num_threads(), layout.num_blocks()));
-  const std::span<ReverseWorker<T>> workers = scratch.workers.get(num_workers, pass.kernels.size());
+  const auto workers = scratch.workers.get(layout.num_blocks(), pass.kernels.size());
+  const auto num_workers = static_cast<int>(workers.size());
   body.prepare(workers);
   // Blocks have sums of their own, added in the order of the blocks; so many at a time, or a
   // large image with a large matrix would need more memory for them than for its marginals.

@@ -132,14 +132,11 @@ class Backend {
   // out[i] = K_ii, maths §4 "Diagonal": exact where the vertices on the way exist.
   virtual void diagonal(const Lattice<T>&, T* out) const = 0;
 
-  // For mean_field_pass and binary_pass. `keeps_marginals`: the caller has rows for them. nullptr
-  // where passes need nothing of the kind, here and below.
+  // For mean_field_pass and binary_pass. `keeps_marginals`: the caller has rows for them.
   virtual std::unique_ptr<UpdateScratch<T>> make_update_scratch(const NodeLayout&,
-                                                                int64_t /*num_channels*/,
-                                                                size_t /*num_kernels*/,
-                                                                bool /*keeps_marginals*/) const {
-    return nullptr;
-  }
+                                                                int64_t num_channels,
+                                                                size_t num_kernels,
+                                                                bool keeps_marginals) const = 0;
   // nullptr where passes take all labels.
   virtual const LabelPruner<T>* label_pruner() const { return nullptr; }
   // Returns max |change of a marginal| where asked for, else 0.
@@ -157,7 +154,7 @@ class Backend {
   virtual void apply_window(const WindowTable<T>&, const T* rows, int64_t num_channels,
                             bool transpose, T* out) const = 0;
   virtual void window_diagonal(const WindowTable<T>&, T* out) const = 0;
-  // For window_pass with tables of one model.
+  // For window_pass with tables of one model; nullptr where it needs nothing of the kind.
   virtual std::unique_ptr<UpdateScratch<T>> make_window_scratch(
       std::span<const std::shared_ptr<const WindowTable<T>>>, const NodeLayout&,
       int64_t /*num_labels*/) const {
@@ -174,9 +171,7 @@ class Backend {
 
   // For mean_field_reverse_pass and grid_sigma_gradient with these kernels.
   virtual std::unique_ptr<UpdateScratch<T>> make_reverse_scratch(
-      const NodeLayout&, int64_t /*num_labels*/, std::span<const ReverseKernel<T>>) const {
-    return nullptr;
-  }
+      const NodeLayout&, int64_t num_labels, std::span<const ReverseKernel<T>>) const = 0;
   // One mean-field update backwards.
   virtual void mean_field_reverse_pass(const MeanFieldReversePass<T>&) const = 0;
   // grad_weight[i][k] += scale * (rows_i . vertices at corner k of i), for `num_channels`.
@@ -218,7 +213,7 @@ class Backend {
   // normalisation. Nothing can be added after.
   virtual void window_term_gradients(const WindowTable<T>&, WindowGradient<T>&,
                                      std::span<const WindowTermGradient<T>>) const = 0;
-  // For window_reverse_pass with these kernels.
+  // For window_reverse_pass with these kernels; nullptr likewise.
   virtual std::unique_ptr<UpdateScratch<T>> make_window_reverse_scratch(
       const NodeLayout&, int64_t /*num_labels*/, std::span<const WindowReverseKernel<T>>) const {
     return nullptr;
